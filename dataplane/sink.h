@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the bytes of a task go: a local directory, an object store.
+//
+// For callers. To write a new sink read sink_impl.h. A sink serves one task on one stream
+// thread; calls block. Nothing is visible under an object's name before it is finished.
+//
+// Whole objects: begin, write…, stage; then sink_finish_staged() makes all staged objects
+// durable and visible together, so that small files do not pay one fsync each.
+// Large ones: open in one task, write parts in others (each ends with a receipt), finish or
+// abort in a last one.
+#ifndef DATAPLANE_SINK_H
+#define DATAPLANE_SINK_H
+
+#include "common/err.h"
+#include "common/failure.h"
+#include "common/ident.h"
+#include "common/object_table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sink;
+
+enum durability { DURABILITY_NONE = 1, DURABILITY_OBJECT = 2, DURABILITY_TASK = 3 };
+
+struct sink_capabilities {
+    bool has_fd;               // sink_fd() works: splice, copy_file_range are possible
+    bool writes_anywhere;      // any offset; else ranges must follow each other
+    uint64_t part_align_bytes; // parts start at multiples of this
+    uint32_t max_staged;       // objects that may wait for sink_finish_staged()
+};
+const struct sink_capabilities *sink_capabilities(const struct sink *s);
+
+// Asked before each write and each change of a name: false: the lease is not held any more,
+// and the call ends with ERR_FENCED. Must be quick; any thread.
+struct fence {
+    bool (*may_act)(void *user);
+    void *user;
+};
+
+// What a sink returns for a temporary or a part; the master stores it and gives it back.
+enum { RECEIPT_MAX_BYTES = 512 };
+struct receipt {
+    uint8_t bytes[RECEIPT_MAX_BYTES];
+    size_t len;
+};
+
+enum sink_identical { SINK_DIFFERS, SINK_SAME };
+// Is the object there already, with the entry's size, mtime (to the ns) and type?
+MUST_CHECK enum err sink_compare(struct sink *s, const struct object_entry *e,
+                                 enum sink_identical *ret_result, struct failure *ret_failure);
+
+// ---- whole objects ----
+// Makes the temporary @temp beside the name of @e, and the directories above. @e as the source
+// found it at open, with the path of the table.
+MUST_CHECK enum err sink_begin(struct sink *s, const struct object_entry *e,
+                               const char temp[TEMP_NAME_SIZE], struct failure *ret_failure);
+MUST_CHECK enum err sink_write(struct sink *s, uint64_t offset, const void *buf, size_t len,
+                               struct failure *ret_failure);
+// Zeros at @offset: a hole where the sink has such, else zeros are written.
+MUST_CHECK enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t len,
+                                    struct failure *ret_failure);
+int sink_fd(const struct sink *s); // of what is being written; -1: none
+// The object is complete: it waits with its metadata for sink_finish_staged(). @tag comes back.
+MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);
+// Drops what was begun and not staged, with its temporary. Harmless if nothing was.
+void sink_drop(struct sink *s);
+// Data synced, metadata, rename, parent directories synced (as @durability asks). @each is
+// called once for each staged object with its tag and how it ended.
+MUST_CHECK enum err
+sink_finish_staged(struct sink *s, enum durability durability,
+                   void (*each)(void *user, uint32_t tag, enum err result,
+                                const struct failure *failure),
+                   void *user, struct failure *ret_failure);
+
+// ---- one large object in parts ----
+// Makes the temporary with its final size (existing one of the same name: replaced).
+MUST_CHECK enum err sink_open_large(struct sink *s, const struct object_entry *e,
+                                    const char temp[TEMP_NAME_SIZE], struct receipt *ret_receipt,
+                                    struct failure *ret_failure);
+// For writing a part with sink_write()/sink_write_hole(). @open is the receipt of
+// sink_open_large(): ERR_DEST_CHANGED if the temporary is not the one it stands for.
+MUST_CHECK enum err sink_open_part(struct sink *s, const struct object_entry *e,
+                                   const char temp[TEMP_NAME_SIZE], const struct receipt *open,
+                                   struct failure *ret_failure);
+// Ends the part. With @sync its data is on stable storage when this returns.
+MUST_CHECK enum err sink_close_part(struct sink *s, bool sync, struct receipt *ret_receipt,
+                                    struct failure *ret_failure);
+// fsync of the temporary by this agent.
+MUST_CHECK enum err sink_sync_large(struct sink *s, const struct object_entry *e,
+                                    const char temp[TEMP_NAME_SIZE], const struct receipt *open,
+                                    struct failure *ret_failure);
+// Metadata, sync, rename, parent. Recognises its own work: if the final name has the inode in
+// @open already, that is success. @fresh: copy to a new inode first (reflink or
+// copy_file_range) under @fresh_temp, so that a lost writer cannot touch the result.
+MUST_CHECK enum err sink_finish_large(struct sink *s, const struct object_entry *e,
+                                      const char temp[TEMP_NAME_SIZE], const struct receipt *open,
+                                      const char *fresh_temp, enum durability durability,
+                                      struct failure *ret_failure);
+
+// ---- names ----
+// Removes a temporary beside @e's name; not there is success.
+MUST_CHECK enum err sink_remove_temp(struct sink *s, const struct object_entry *e,
+                                     const char temp[TEMP_NAME_SIZE], struct failure *ret_failure);
+MUST_CHECK enum err sink_make_directory(struct sink *s, const struct object_entry *e,
+                                        struct failure *ret_failure);
+// Symbolic link (or fifo, device): made under @temp and renamed, metadata set.
+MUST_CHECK enum err sink_make_special(struct sink *s, const struct object_entry *e,
+                                      const char temp[TEMP_NAME_SIZE], struct failure *ret_failure);
+MUST_CHECK enum err sink_set_directory_metadata(struct sink *s, const struct object_entry *e,
+                                                struct failure *ret_failure);
+// fsync of the directories touched since the last call.
+MUST_CHECK enum err sink_sync_directories(struct sink *s, struct failure *ret_failure);
+
+void sink_abort(struct sink *s); // any thread
+void sink_free(struct sink *s);  // NULL is fine; drops what was begun or staged
+
+#endif

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the bytes of a task come from: a local directory, another agent, an object store.
+//
+// For callers. To write a new source read source_impl.h. A source serves one task: it is made
+// for the task's object table and used by one stream thread; calls block. source_abort() may
+// come from any thread and makes a blocked call return ERR_CANCELLED soon.
+#ifndef DATAPLANE_SOURCE_H
+#define DATAPLANE_SOURCE_H
+
+#include "common/err.h"
+#include "common/failure.h"
+#include "common/hash.h"
+#include "common/object_table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct source;
+
+struct source_capabilities {
+    bool has_fd;      // source_fd() works: sendfile, copy_file_range are possible
+    bool has_digests; // source_close() gives the leaf digests that the other end computed
+    bool is_remote;   // requests are worth announcing with source_expect()
+    const char *transport; // "local", "tcp", … for the log
+};
+const struct source_capabilities *source_capabilities(const struct source *s);
+
+// A range of one object that will be read from start to end, soon.
+struct source_range {
+    uint32_t index; // in the task's object table
+    uint64_t offset, length;
+};
+
+// What was found when an object was opened. The path is not set; the target of a symbolic
+// link is, and belongs to the source until source_close().
+struct source_found {
+    struct object_entry entry;
+};
+
+// What the source knows at the end.
+struct source_closed {
+    struct object_version version; // at close; compare with the one at open
+    const uint8_t *leaf_digests;   // of the range read; NULL without has_digests; belongs to
+    size_t n_leaves;               // the source until the next call
+};
+
+// Announces ranges in the order in which they will be read; several calls add up. A remote
+// source asks for them ahead. Each announced range must then be opened, read to its end (or
+// closed early) and closed, in that order.
+MUST_CHECK enum err source_expect(struct source *s, const struct source_range *ranges, size_t n,
+                                  struct failure *ret_failure);
+// Opens @range (as announced, if it was) and pins the version. ERR_SOURCE_CHANGED: it is not
+// what the table says (size, mtime, inode; ctime only if @strict). One object at a time.
+MUST_CHECK enum err source_open(struct source *s, const struct source_range *range,
+                                struct source_found *ret_found, struct failure *ret_failure);
+// The next bytes of the open range: at least one, at most @cap; 0 at its end. A file that
+// became shorter: ERR_SOURCE_CHANGED.
+// *@ret_hole: that many zeros instead, nothing was stored in @buf.
+MUST_CHECK enum err source_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
+                                uint64_t *ret_hole, struct failure *ret_failure);
+// Ends the open range. If all was read, ERR_SOURCE_CHANGED if the version at close differs
+// from the one at open.
+MUST_CHECK enum err source_close(struct source *s, struct source_closed *ret_closed,
+                                 struct failure *ret_failure);
+int source_fd(const struct source *s); // of the open object; -1: none
+void source_abort(struct source *s);   // any thread
+void source_free(struct source *s);    // NULL is fine
+// Processor time that the other end spent for this source so far, if it says so.
+uint64_t source_remote_cpu_us(const struct source *s);
+
+#endif
