@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The core: one thread (a loop) that owns flows, planner, scheduler and agents. Everything of
+// the master below it is called on that thread only, unless its header says otherwise.
+#ifndef MASTER_CORE_H
+#define MASTER_CORE_H
+
+#include "common/clock.h"
+#include "common/ident.h"
+#include "common/rpc/loop.h"
+#include "common/ticket.h"
+#include "master/master_options.h"
+
+struct agents;
+struct database;
+struct flows;
+struct planner;
+struct scheduler;
+
+struct core {
+    const struct master_options *options; // constant
+    const struct clock *clock;
+    struct loop *loop;
+    char cluster[IDENT_SIZE];
+    uint64_t term; // raised durably before anything else happens
+    int64_t started_ms;
+    struct signing_key *key; // signs tickets; kept in the state directory
+    struct database *database;
+    struct flows *flows;         // flow.h
+    struct planner *planner;     // planner.h
+    struct scheduler *scheduler; // scheduler.h
+    struct agents *agents;       // agents.h
+};
+
+// Runs the scheduler's commands until there are none and arms its timer. Call after anything
+// that told the scheduler something; cheap if nothing is to be done. (dispatch.c)
+void core_dispatch(struct core *c);
+
+#endif
