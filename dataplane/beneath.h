@@ -25,7 +25,9 @@ MUST_CHECK enum err beneath_open_parent(int root_fd, const uint8_t *path, size_t
                                         struct failure *ret_failure);
 // Makes @path and what is missing above it (mode 0700 & ~umask, so that nothing is readable
 // before its metadata is set); what exists as a directory is fine. @ret_fd: O_PATH, or NULL.
+// *@ret_n_made (may be NULL): how many were made, the deepest ones of the path.
 MUST_CHECK enum err beneath_make_directories(int root_fd, const uint8_t *path, size_t path_len,
-                                             int *ret_fd, struct failure *ret_failure);
+                                             int *ret_fd, uint32_t *ret_n_made,
+                                             struct failure *ret_failure);
 
 #endif

@@ -39,6 +39,9 @@ struct fence {
     void *user;
 };
 
+// OK, or ERR_FENCED: for callers that write through sink_fd() themselves, before each write.
+MUST_CHECK enum err sink_check_fence(struct sink *s, struct failure *ret_failure);
+
 // What a sink returns for a temporary or a part; the master stores it and gives it back.
 enum { RECEIPT_MAX_BYTES = 512 };
 struct receipt {
@@ -110,6 +113,14 @@ MUST_CHECK enum err sink_make_special(struct sink *s, const struct object_entry 
                                       const char temp[TEMP_NAME_SIZE], struct failure *ret_failure);
 MUST_CHECK enum err sink_set_directory_metadata(struct sink *s, const struct object_entry *e,
                                                 struct failure *ret_failure);
+// Removes the object, a directory only if it is empty; not there is success. ERR_NOT_EMPTY.
+MUST_CHECK enum err sink_remove(struct sink *s, const struct object_entry *e,
+                                struct failure *ret_failure);
+// Makes @e's name one more hard link to the object @existing (a path like those of the table),
+// which is at the sink already; made under @temp and renamed.
+MUST_CHECK enum err sink_make_link(struct sink *s, const struct object_entry *e,
+                                   const uint8_t *existing, size_t existing_len,
+                                   const char temp[TEMP_NAME_SIZE], struct failure *ret_failure);
 // fsync of the directories touched since the last call.
 MUST_CHECK enum err sink_sync_directories(struct sink *s, struct failure *ret_failure);
 

@@ -3,6 +3,7 @@
 //
 // Embed struct sink as the first member. sink.c checks the order of calls, arguments and the
 // fence (before every operation that changes something) before it calls you.
+// compare, drop, abort and destroy change nothing that anybody else sees and are not fenced.
 #ifndef DATAPLANE_SINK_IMPL_H
 #define DATAPLANE_SINK_IMPL_H
 
@@ -50,6 +51,9 @@ struct sink_ops {
                              struct failure *ret_failure);
     enum err (*set_directory_metadata)(struct sink *s, const struct object_entry *e,
                                        struct failure *ret_failure);
+    enum err (*remove)(struct sink *s, const struct object_entry *e, struct failure *ret_failure);
+    enum err (*make_link)(struct sink *s, const struct object_entry *e, const uint8_t *existing,
+                          size_t existing_len, const char *temp, struct failure *ret_failure);
     enum err (*sync_directories)(struct sink *s, struct failure *ret_failure);
     int (*fd)(const struct sink *s);
 };
@@ -58,7 +62,12 @@ struct sink {
     const struct sink_ops *ops;
     struct sink_capabilities capabilities;
     struct fence fence;
-    bool is_begun; // owned by sink.c
+    bool is_begun;     // owned by sink.c
+    uint32_t n_staged; // owned by sink.c
 };
+
+// For operations that change more than one name: ask again before each.
+MUST_CHECK enum err sink_check_fence_for(const struct sink *s, const struct object_entry *e,
+                                         struct failure *ret_failure);
 
 #endif

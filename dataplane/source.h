@@ -27,9 +27,12 @@ struct source_capabilities {
 const struct source_capabilities *source_capabilities(const struct source *s);
 
 // A range of one object that will be read from start to end, soon.
+#define SOURCE_TO_END UINT64_MAX
 struct source_range {
-    uint32_t index; // in the task's object table
-    uint64_t offset, length;
+    uint32_t index;          // in the task's object table
+    bool accept_changed;     // open whatever version is there now (the second attempt at a file
+                             // that is not what the table says any more); else only the table's
+    uint64_t offset, length; // length SOURCE_TO_END: to the end of what is found at open
 };
 
 // What was found when an object was opened. The path is not set; the target of a symbolic
@@ -51,7 +54,8 @@ struct source_closed {
 MUST_CHECK enum err source_expect(struct source *s, const struct source_range *ranges, size_t n,
                                   struct failure *ret_failure);
 // Opens @range (as announced, if it was) and pins the version. ERR_SOURCE_CHANGED: it is not
-// what the table says (size, mtime, inode; ctime only if @strict). One object at a time.
+// what the table says (size, mtime, inode) and @range does not accept that. One object at a time.
+// An object that is not a regular file has no bytes: its range is empty.
 MUST_CHECK enum err source_open(struct source *s, const struct source_range *range,
                                 struct source_found *ret_found, struct failure *ret_failure);
 // The next bytes of the open range: at least one, at most @cap; 0 at its end. A file that
@@ -59,8 +63,9 @@ MUST_CHECK enum err source_open(struct source *s, const struct source_range *ran
 // *@ret_hole: that many zeros instead, nothing was stored in @buf.
 MUST_CHECK enum err source_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
                                 uint64_t *ret_hole, struct failure *ret_failure);
-// Ends the open range. If all was read, ERR_SOURCE_CHANGED if the version at close differs
-// from the one at open.
+// Ends the open range, also when this fails. If all was read, ERR_SOURCE_CHANGED if the version
+// at close differs from the one at open. Closed early, has_digests may give those of the leaves
+// that were read whole, or none.
 MUST_CHECK enum err source_close(struct source *s, struct source_closed *ret_closed,
                                  struct failure *ret_failure);
 int source_fd(const struct source *s); // of the open object; -1: none
