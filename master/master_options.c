@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "master/master_options.h"
+
+#include "common/config.h"
+#include "common/hash.h"
+#include "common/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define GIB ((uint64_t)1 << 30)
+#define MIB ((uint64_t)1 << 20)
+
+static const struct master_options defaults = {
+    .name = "master",
+    .listen = "127.0.0.1:7400",
+    .log_level = "info",
+    .hold_ms = 30000,
+    .heartbeat_ms = 1000,
+    .lost_after_ms = 5000,
+    .reconcile_ms = 5000,
+    .park_ms = 300000,
+    .part_bytes = 256 * MIB,
+    .large_bytes = 256 * MIB,
+    .flows_queued = 10000,
+    .flows_active = 32,
+    .tasks_in_memory = 100000,
+    .tasks_per_flow = 1000,
+    .watchers = 1000,
+    .agents = 10000,
+    .task_retries = 5,
+};
+
+bool master_options_is_loopback(const char *address) {
+    const char *colon = strrchr(address, ':');
+    size_t len = colon == NULL ? strlen(address) : (size_t)(colon - address);
+    if (len > 1 && address[0] == '[' && address[len - 1] == ']') {
+        return len == 5 && strncmp(address, "[::1]", 5) == 0;
+    }
+    return (len == 9 && strncmp(address, "localhost", 9) == 0) ||
+           (len > 4 && strncmp(address, "127.", 4) == 0 && strspn(address, "0123456789.") >= len);
+}
+
+static bool has_port(const char *address) {
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || colon == address || colon[1] == '\0' ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1) || strlen(colon + 1) > 5) {
+        return false;
+    }
+    return strtoul(colon + 1, NULL, 10) <= 65535;
+}
+
+static enum err read_texts(struct config_node *n, struct master_options *o, struct failure *f) {
+    const struct {
+        const char *key;
+        const char **value;
+    } texts[] = {
+        {"name", &o->name},           {"listen", &o->listen},     {"state_dir", &o->state_dir},
+        {"port_file", &o->port_file}, {"log_file", &o->log_file}, {"log_level", &o->log_level},
+    };
+    enum err e = OK;
+    for (size_t i = 0; e == OK && i < sizeof texts / sizeof texts[0]; i++) {
+        e = config_string(n, texts[i].key, texts[i].value, f);
+    }
+    return e;
+}
+
+static enum err read_tls(struct config_node *n, struct master_options *o, struct failure *f) {
+    struct config_node *tls = NULL;
+    enum err e = config_mapping(n, "tls", &tls, f);
+    if (e != OK || tls == NULL) {
+        return e;
+    }
+    const struct {
+        const char *key;
+        const char **value;
+    } files[] = {
+        {"certificate", &o->tls_certificate},
+        {"key", &o->tls_key},
+        {"ca", &o->tls_ca},
+    };
+    for (size_t i = 0; e == OK && i < sizeof files / sizeof files[0]; i++) {
+        e = config_require(tls, files[i].key, f);
+        if (e == OK) {
+            e = config_string(tls, files[i].key, files[i].value, f);
+        }
+    }
+    o->tls = e == OK;
+    return e;
+}
+
+static enum err read_durations(struct config_node *n, struct master_options *o, struct failure *f) {
+    const struct {
+        const char *key;
+        int64_t *value;
+        uint64_t min, max;
+    } durations[] = {
+        {"hold", &o->hold_ms, 500, 3600000},
+        {"heartbeat", &o->heartbeat_ms, 50, 60000},
+        {"lost_after", &o->lost_after_ms, 100, 600000},
+        {"reconcile", &o->reconcile_ms, 0, 600000},
+        {"park", &o->park_ms, 100, 7 * 86400000U},
+    };
+    for (size_t i = 0; i < sizeof durations / sizeof durations[0]; i++) {
+        uint64_t ms = (uint64_t)*durations[i].value;
+        enum err e = config_u64(n, durations[i].key, durations[i].min, durations[i].max, &ms, f);
+        if (e != OK) {
+            return e;
+        }
+        *durations[i].value = (int64_t)ms;
+    }
+    return OK;
+}
+
+static enum err read_limits(struct config_node *n, struct master_options *o, struct failure *f) {
+    struct config_node *limits = NULL;
+    enum err e = config_mapping(n, "limits", &limits, f);
+    if (e != OK || limits == NULL) {
+        return e;
+    }
+    const struct {
+        const char *key;
+        uint32_t *value;
+        uint32_t min, max;
+    } numbers[] = {
+        {"flows_queued", &o->flows_queued, 1, 1000000},
+        {"flows_active", &o->flows_active, 1, 10000},
+        {"tasks_in_memory", &o->tasks_in_memory, 16, 10000000},
+        {"tasks_per_flow", &o->tasks_per_flow, 4, 1000000},
+        {"watchers", &o->watchers, 1, 100000},
+        {"agents", &o->agents, 1, 100000},
+        {"task_retries", &o->task_retries, 1, 100},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        uint64_t value = *numbers[i].value;
+        e = config_u64(limits, numbers[i].key, numbers[i].min, numbers[i].max, &value, f);
+        if (e != OK) {
+            return e;
+        }
+        *numbers[i].value = (uint32_t)value;
+    }
+    return OK;
+}
+
+static enum err read_sizes(struct config_node *n, struct master_options *o, struct failure *f) {
+    enum err e = config_u64(n, "part_bytes", LEAF_BYTES, GIB, &o->part_bytes, f);
+    if (e == OK && o->part_bytes % LEAF_BYTES != 0) {
+        e = config_complain(n, "part_bytes", f, "must be a multiple of 4 MiB");
+    }
+    o->large_bytes = o->part_bytes;
+    if (e == OK) {
+        e = config_u64(n, "large_bytes", 1, GIB, &o->large_bytes, f);
+    }
+    return e;
+}
+
+// What only shows when the values are seen together.
+static enum err judge(struct config_node *n, const struct master_options *o, struct failure *f) {
+    enum log_level level;
+    if (o->name[0] == '\0' || strlen(o->name) > 100) {
+        return config_complain(n, "name", f, "must have 1 to 100 bytes");
+    }
+    if (log_level_from_name(o->log_level, &level) != OK) {
+        return config_complain(n, "log_level", f, "'%s' is none of error, warn, info, debug",
+                               o->log_level);
+    }
+    if (!has_port(o->listen)) {
+        return config_complain(n, "listen", f, "'%s' is not HOST:PORT (port 0: any free one)",
+                               o->listen);
+    }
+    if (!o->tls && !master_options_is_loopback(o->listen)) {
+        enum err e = config_complain(
+            n, "listen", f, "'%s' is not a loopback address, and there is no tls", o->listen);
+        failure_remedy(f, "add tls: {certificate, key, ca}, or listen on 127.0.0.1");
+        return e;
+    }
+    if (o->lost_after_ms < 2 * o->heartbeat_ms) {
+        return config_complain(n, "lost_after", f, "must be at least twice heartbeat");
+    }
+    if (o->hold_ms < o->lost_after_ms) {
+        return config_complain(n, "hold", f, "must be at least lost_after");
+    }
+    return OK;
+}
+
+enum err master_options_read(struct config *c, struct master_options *ret_options,
+                             struct failure *ret_failure) {
+    struct master_options o = defaults;
+    struct config_node *n = config_root(c);
+    enum err e = read_texts(n, &o, ret_failure);
+    if (e == OK) {
+        e = config_require(n, "state_dir", ret_failure);
+    }
+    if (e == OK) {
+        e = read_tls(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_durations(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_sizes(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_limits(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = config_check_unknown(c, ret_failure);
+    }
+    if (e == OK) {
+        e = judge(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        *ret_options = o;
+    }
+    return e;
+}
