@@ -3,6 +3,8 @@
 option(SLUICE_WERROR "Treat warnings as errors" OFF)
 set(SLUICE_SANITIZE "" CACHE STRING "e.g. address,undefined or thread")
 
+include(GNUInstallDirs)
+
 add_library(sluice_flags INTERFACE)
 target_include_directories(sluice_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(sluice_flags INTERFACE _GNU_SOURCE SLUICE_VERSION="${PROJECT_VERSION}")
@@ -18,15 +20,25 @@ endif()
 # sluice_add_layer(NAME SOURCES ... USES lower layers and libraries ...)
 function(sluice_add_layer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;USES" ${ARGN})
-  add_library(${name} STATIC ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC sluice_flags ${ARG_USES})
+  if(ARG_SOURCES)
+    add_library(${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(${name} PUBLIC sluice_flags ${ARG_USES})
+  else() # a layer of headers only
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE sluice_flags ${ARG_USES})
+  endif()
 endfunction()
 
-# sluice_add_program(NAME main.c LINKS one layer)
+# sluice_add_program(NAME main.c LINKS one layer). Installed; left out while main.c is missing.
 function(sluice_add_program name source)
   cmake_parse_arguments(ARG "" "" "LINKS" ${ARGN})
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+    message(STATUS "${name}: no ${source} yet, not built")
+    return()
+  endif()
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE ${ARG_LINKS})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
 # sluice_add_test(NAME SOURCES ... LABEL unit|contract|simulation LINKS one layer [WRAP functions])
