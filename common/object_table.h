@@ -85,7 +85,8 @@ struct object_table {
     uint32_t *offsets; // owned
 };
 // ERR_INVALID: not a table, or one of its paths is not valid. ERR_NO_MEMORY.
-MUST_CHECK enum err object_table_open(const void *bytes, size_t len, struct object_table *ret_table);
+MUST_CHECK enum err object_table_open(const void *bytes, size_t len,
+                                      struct object_table *ret_table);
 void object_table_close(struct object_table *t);
 // @index below count.
 void object_table_get(const struct object_table *t, uint32_t index, struct object_entry *ret_entry);

@@ -34,8 +34,8 @@ struct ticket {
     char source[TICKET_NAME_MAX];
     uint8_t executor_key[SIGNING_KEY_BYTES]; // who holds the ticket proves it with this key
     enum ticket_direction direction;
-    uint8_t digest; // enum hash_algorithm for the leaves
-    int64_t expires_ms;      // wall clock
+    uint8_t digest;     // enum hash_algorithm for the leaves
+    int64_t expires_ms; // wall clock
     char volume[TICKET_NAME_MAX];
     uint8_t root[TICKET_ROOT_MAX]; // below the volume's root
     size_t root_len;
