@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster on this machine, started by `sluice up`, and the `sluice` command on it."""
+import json
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import time
+
+WAIT_S = {"release": 90, "dev": 240, "tsan": 400}
+
+
+class Cluster:
+    def __init__(self, binaries, preset, directory, sites=None, volumes=None, settings=None,
+                 environment=None):
+        """sites: {name: number of agents}; volumes: [(site, name, path)], by default one named
+        `data` for each site; settings: {"master.hold": "2s", ...}."""
+        self.binaries = pathlib.Path(binaries)
+        self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.wait_s = WAIT_S[preset]
+        self.sites = sites or {"a": 2, "b": 2}
+        if volumes is None:
+            volumes = [(site, "data", self.directory / "volumes" / site) for site in self.sites]
+        self.volumes = volumes
+        for _, _, path in volumes:
+            os.makedirs(path, exist_ok=True)
+        self.reports = self.directory / "sanitizer"
+        self.reports.mkdir(exist_ok=True)
+        self.environment = dict(os.environ)
+        self.environment.pop("SLUICE_MASTER", None)
+        log = self.reports / "report"
+        self.environment["ASAN_OPTIONS"] = f"log_path={log}:detect_leaks=1"
+        self.environment["UBSAN_OPTIONS"] = f"log_path={log}:print_stacktrace=1"
+        self.environment["TSAN_OPTIONS"] = f"log_path={log}:ignore_noninstrumented_modules=1:second_deadlock_stack=1"
+        self.environment.update(environment or {})
+        self.command = [str(self.binaries / "sluice"), "up", "--json", "--dir", str(self.directory / "up")]
+        for name, agents in self.sites.items():
+            self.command += ["--site", f"{name}={agents}"]
+        for site, name, path in volumes:
+            self.command += ["--volume", f"{site}:{name}={path}"]
+        for key, value in (settings or {}).items():
+            self.command += ["--set", f"{key}={value}"]
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        env=self.environment)
+        ready, _, _ = select.select([self.process.stdout], [], [], self.wait_s)
+        line = self.process.stdout.readline() if ready else b""
+        if not line:
+            self.process.kill()
+            _, err = self.process.communicate()
+            raise RuntimeError(f"sluice up did not get ready: {err.decode(errors='replace')}\n{self.log_tail()}")
+        self.info = json.loads(line)
+        self.environment["SLUICE_CONFIG"] = self.info["config"]
+
+    # ---- paths ----
+    def root(self, site, name="data"):
+        return next(pathlib.Path(path) for s, n, path in self.volumes if (s, n) == (site, name))
+
+    def log_file(self, name):
+        return self.directory / "up" / "log" / f"{name}.log"
+
+    def log_lines(self, name):
+        """The lines of a daemon's log, parsed: every line must be JSON."""
+        path = self.log_file(name)
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_bytes().decode("utf-8").splitlines()]
+
+    def log_tail(self):
+        text = ""
+        for path in sorted((self.directory / "up" / "log").glob("*.log")):
+            text += f"--- {path.name}\n" + path.read_text(errors="replace")[-1500:]
+        return text
+
+    # ---- the command ----
+    def sluice(self, *arguments, timeout=None, env=None, cwd=None):
+        words = [a if isinstance(a, bytes) else os.fsencode(str(a)) for a in arguments]
+        return subprocess.run([os.fsencode(str(self.binaries / "sluice")), *words], capture_output=True,
+                              env=env or self.environment, timeout=timeout or self.wait_s, cwd=cwd,
+                              stdin=subprocess.DEVNULL)
+
+    def json(self, *arguments, status=0):
+        done = self.sluice(*arguments, "--json")
+        assert done.returncode == status, f"{arguments}: {done.returncode}: {done.stderr.decode(errors='replace')}"
+        return json.loads(done.stdout)
+
+    def cp(self, source, destination, *options, status=0):
+        done = self.sluice("cp", *options, source, destination)
+        assert done.returncode == status, (
+            f"cp: exit {done.returncode}, not {status}: {done.stderr.decode(errors='replace')[-1500:]}"
+            f"\n{self.log_tail()}")
+        return done
+
+    def submit(self, source, destination, *options):
+        done = self.sluice("submit", *options, source, destination)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode().strip()
+
+    def show(self, flow):
+        return self.json("show", flow)
+
+    def flows(self):
+        done = self.sluice("ls", "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def wait(self, flow, timeout=None):
+        """Until the flow is final; its last state. The master may be away meanwhile."""
+        deadline = time.monotonic() + (timeout or self.wait_s)
+        while True:
+            self.sluice("watch", flow, timeout=max(1, deadline - time.monotonic()))
+            done = self.sluice("show", flow, "--json")
+            if done.returncode == 0:
+                now = json.loads(done.stdout)
+                if now["state"] in ("COMPLETED", "TERMINATED"):
+                    return now
+            assert time.monotonic() < deadline, f"not final in time: {done.stdout} {done.stderr}\n{self.log_tail()}"
+            time.sleep(0.1)
+
+    def until(self, condition, what, timeout=None):
+        """Polls until the condition gives something true, and returns that."""
+        deadline = time.monotonic() + (timeout or self.wait_s)
+        while True:
+            result = condition()
+            if result:
+                return result
+            assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
+            time.sleep(0.02)
+
+    # ---- processes ----
+    def pid(self, name):
+        """The pid of a daemon now ("master" or an agent's name), from its log."""
+        for line in reversed(self.log_lines_tolerant(name)):
+            if line.get("event") in ("master_started", "agent_started"):
+                return line["pid"]
+        raise AssertionError(f"{name} never started")
+
+    def log_lines_tolerant(self, name):
+        lines = []
+        for line in self.log_file(name).read_bytes().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                pass  # killed while it wrote
+        return lines
+
+    def kill(self, name, sig=signal.SIGKILL):
+        pid = self.pid(name)
+        os.kill(pid, sig)
+        return pid
+
+    def agents(self, site=None):
+        return [agent["name"] for agent in self.info["agents"] if site in (None, agent["site"])]
+
+    def stop(self):
+        """Stops everything. Returns what is wrong: processes left, sanitizers' reports."""
+        problems = []
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                _, err = self.process.communicate(timeout=self.wait_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                _, err = self.process.communicate()
+                problems.append("sluice up did not stop on SIGTERM")
+            if self.process.returncode != 0:
+                problems.append(f"sluice up ended with {self.process.returncode}: {err.decode(errors='replace')}")
+        left = subprocess.run(["pgrep", "-af", str(self.directory / "up")], capture_output=True, text=True).stdout
+        if left:
+            problems.append("processes are left: " + left)
+            subprocess.run(["pkill", "-KILL", "-f", str(self.directory / "up")], check=False)
+        for report in sorted(self.reports.iterdir()):
+            problems.append(f"{report.name}: {report.read_text(errors='replace')[:3000]}")
+        return problems

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the integration tests share: the build to test, a working directory, clusters."""
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from cluster import Cluster
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--preset", default="release", help="which build/PRESET to test")
+    parser.addoption("--full", action="store_true", help="also what is too large for every run")
+
+
+def pytest_collection_modifyitems(config, items):
+    preset = config.getoption("--preset")
+    keep, drop = [], []
+    for item in items:
+        large = item.get_closest_marker("large") and not config.getoption("--full")
+        release_only = item.get_closest_marker("release_only") and preset != "release"
+        (drop if large or release_only else keep).append(item)
+    items[:] = keep
+    config.hook.pytest_deselected(items=drop)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "large: too large for every run, needs --full")
+    config.addinivalue_line("markers", "release_only: says nothing more in a sanitizer's build")
+
+
+@pytest.fixture(scope="session")
+def preset(request):
+    return request.config.getoption("--preset")
+
+
+@pytest.fixture(scope="session")
+def full(request):
+    return request.config.getoption("--full")
+
+
+@pytest.fixture
+def scale(preset):
+    """Sizes are divided by this in the slower builds."""
+    return 1 if preset == "release" else 10
+
+
+@pytest.fixture(scope="session")
+def binaries(preset):
+    path = ROOT / "build" / preset / "bin"
+    if not (path / "sluice").exists():
+        pytest.fail(f"{path}/sluice is missing: build the preset first")
+    return path
+
+
+def roomy_directory():
+    """Memory-backed if there is room: these tests are about Sluice, not about the disk."""
+    if "SLUICE_TEST_DIR" in os.environ:
+        return os.environ["SLUICE_TEST_DIR"]
+    memory = pathlib.Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 14 << 30:
+        return str(memory)
+    return tempfile.gettempdir()
+
+
+@pytest.fixture
+def work(request):
+    path = pathlib.Path(tempfile.mkdtemp(prefix="sluice-test-", dir=roomy_directory()))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():  # paths deeper than PATH_MAX
+        os.system(f"rm -rf '{path}'")
+
+
+@pytest.fixture
+def start(binaries, preset, work, request):
+    """Starts clusters that are stopped, and looked over, at the test's end."""
+    clusters = []
+
+    def begin(**options):
+        cluster = Cluster(binaries, preset, work / f"cluster{len(clusters)}", **options)
+        clusters.append(cluster)
+        return cluster
+
+    yield begin
+    problems = [problem for cluster in clusters for problem in cluster.stop()]
+    if problems:
+        pytest.fail("\n".join(problems)[:6000])
+
+
+@pytest.fixture
+def cluster(start):
+    """Sites a and b with two agents each; volume `data` of a site is cluster.root(site)."""
+    return start()
