@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/source_impl.h"
+
+const struct source_capabilities *source_capabilities(const struct source *s) {
+    return &s->capabilities;
+}
+
+static enum err misused(const char *operation, struct failure *ret_failure) {
+    return failure_set(ret_failure, ERR_STATE, operation, NULL, 0,
+                       "calls to the source came in the wrong order");
+}
+
+static bool is_range(const struct source_range *r) {
+    return r->length == SOURCE_TO_END || r->offset <= UINT64_MAX - r->length;
+}
+
+enum err source_expect(struct source *s, const struct source_range *ranges, size_t n,
+                       struct failure *ret_failure) {
+    for (size_t i = 0; i < n; i++) {
+        if (!is_range(&ranges[i])) {
+            return failure_set(ret_failure, ERR_INVALID, "read", NULL, 0, "a range overflows");
+        }
+    }
+    if (n == 0 || !s->ops->expect) {
+        return OK;
+    }
+    return s->ops->expect(s, ranges, n, ret_failure);
+}
+
+enum err source_open(struct source *s, const struct source_range *range,
+                     struct source_found *ret_found, struct failure *ret_failure) {
+    if (s->is_open) {
+        return misused("open", ret_failure);
+    }
+    if (!is_range(range)) {
+        return failure_set(ret_failure, ERR_INVALID, "open", NULL, 0, "a range overflows");
+    }
+    enum err e = s->ops->open(s, range, ret_found, ret_failure);
+    s->is_open = e == OK;
+    return e;
+}
+
+enum err source_read(struct source *s, void *buf, size_t cap, size_t *ret_len, uint64_t *ret_hole,
+                     struct failure *ret_failure) {
+    if (!s->is_open || cap == 0) {
+        return misused("read", ret_failure);
+    }
+    size_t len = 0;
+    uint64_t hole = 0;
+    enum err e = s->ops->read(s, buf, cap, &len, &hole, ret_failure);
+    if (e != OK) {
+        return e;
+    }
+    *ret_len = hole > 0 ? 0 : len;
+    *ret_hole = hole;
+    return OK;
+}
+
+enum err source_close(struct source *s, struct source_closed *ret_closed,
+                      struct failure *ret_failure) {
+    if (!s->is_open) {
+        return misused("close", ret_failure);
+    }
+    s->is_open = false;
+    struct source_closed closed = {0};
+    enum err e = s->ops->close(s, &closed, ret_failure);
+    if (e == OK) {
+        *ret_closed = closed;
+    }
+    return e;
+}
+
+int source_fd(const struct source *s) {
+    return s->is_open && s->ops->fd ? s->ops->fd(s) : -1;
+}
+
+void source_abort(struct source *s) {
+    s->ops->abort(s);
+}
+
+void source_free(struct source *s) {
+    if (s) {
+        s->ops->destroy(s);
+    }
+}
+
+uint64_t source_remote_cpu_us(const struct source *s) {
+    return s->ops->remote_cpu_us ? s->ops->remote_cpu_us(s) : 0;
+}
