@@ -23,6 +23,7 @@ struct core {
     char cluster[IDENT_SIZE];
     uint64_t term; // raised durably before anything else happens
     int64_t started_ms;
+    bool stopping;           // nothing new begins
     struct signing_key *key; // signs tickets; kept in the state directory
     struct database *database;
     struct flows *flows;         // flow.h
@@ -30,6 +31,16 @@ struct core {
     struct scheduler *scheduler; // scheduler.h
     struct agents *agents;       // agents.h
 };
+
+// Opens the database in the state directory, raises the term, and makes all parts, in the order
+// in which they need each other. The loop does not run yet. The failure names what was in the
+// way: ERR_LOCKED (another master on this state directory), ERR_DATABASE, those of the key's
+// file, ERR_NO_MEMORY. @o, @clock and @loop must outlive the core.
+MUST_CHECK enum err core_new(const struct master_options *o, const struct clock *clock,
+                             struct loop *loop, struct core **ret_core,
+                             struct failure *ret_failure);
+// After the loop has ended, and the server is gone.
+void core_free(struct core *c);
 
 // Runs the scheduler's commands until there are none and arms its timer. Call after anything
 // that told the scheduler something; cheap if nothing is to be done. (dispatch.c)

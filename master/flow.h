@@ -23,6 +23,8 @@ enum { FLOW_MAX_AGENT_SHARES = 256, FLOW_TRANSPORTS_MAX = 64 };
 struct flow_share {
     char agent[PLACE_NAME_MAX];
     uint64_t bytes_written, bytes_read, objects;
+    double bytes_per_s; // as executor, lately; flow_progress.c
+    uint64_t rated_bytes;
 };
 
 // Kept in memory while the flow is not final (and a while after).
@@ -41,6 +43,7 @@ struct flow {
     int64_t started_ms, ended_ms;
     uint64_t last_seq;
     struct failure error;
+    char error_agent[PLACE_NAME_MAX]; // where it was seen; empty: here
     // resolved when the flow begins; stored with it
     bool is_resolved;
     struct place source, sink;
@@ -57,15 +60,51 @@ struct flow {
     struct flow_share *shares;            // owned
     size_t n_shares;
     double bytes_per_s; // lately
-    void *plan;         // the planner's
-    void *service;      // the services': watchers, callers that wait
+    void *plan;         // the planner's; it lets go of it with flow_planned_out() or with the
+                        // end of planner_flow_abandon()
 };
 
 MUST_CHECK enum err flows_new(struct core *c, struct flows **ret_flows);
 void flows_free(struct flows *f);
+// Takes all unfinished flows from the database, then calls @done; at start, once.
+void flows_load(struct flows *f, void (*done)(void *arg, const struct failure *failure), void *arg);
+// The master stops: nothing new begins, callers that wait are told, watchers are sent home.
+void flows_stop(struct flows *f);
+void flows_count(const struct flows *f, uint32_t *ret_queued, uint32_t *ret_active);
 struct flow *flows_find(struct flows *f, const char *id); // NULL: not in memory (perhaps stored)
 
+// ---- for the services ----
+// Room for one more? ERR_FULL: the queue is full; ERR_DATABASE: nothing can be stored now;
+// ERR_AGAIN: the master stops.
+MUST_CHECK enum err flows_admit(const struct flows *f, struct failure *ret_failure);
+// A new flow from here to there, in no table yet. Takes the spec, also if it fails
+// (ERR_NO_MEMORY).
+MUST_CHECK enum err flow_new(struct core *c, Sluice__V1__FlowSpec *take_spec, struct flow **ret_f);
+void flow_free(struct flow *f);
+// Stores the flow and puts it into the queue. @done after the commit: with its id; or with that
+// of the flow that the same request made before (@existed); or with the failure (ERR_EXISTS:
+// the same request id with another spec), and then the flow is gone.
+void flow_accept(struct core *c, struct flow *take_f, const char *request_id,
+                 void (*done)(void *arg, const char *flow_id, bool existed,
+                              const struct failure *failure),
+                 void *arg);
+// @done(NULL) when no byte moves any more and that is stored. ERR_STATE: it is not STARTED, or
+// this holder suspended it before; or it ended, or was resumed, meanwhile.
+void flow_suspend(struct core *c, struct flow *f, unsigned holder, const char *reason,
+                  void (*done)(void *arg, const struct failure *failure), void *arg);
+// @done(NULL) once it is stored. ERR_STATE: it is not suspended by this holder.
+void flow_resume(struct core *c, struct flow *f, unsigned holder,
+                 void (*done)(void *arg, const struct failure *failure), void *arg);
+// @done(NULL) when the flow has ended and that is stored. ERR_STATE: it ended before.
+void flow_terminate(struct core *c, struct flow *f, const char *reason,
+                    void (*done)(void *arg, const struct failure *failure), void *arg);
+
 // ---- for the planner ----
+// rsync's rules for a source named without a trailing '/': a directory goes below the
+// destination under its own name, and so does a file if the destination is a directory. The
+// planner says so when it finds out, before it makes tasks for the sink: the sink's root then
+// has the name at its end. Does nothing if it has been done, or does not apply.
+void flow_sink_into_directory(struct core *c, struct flow *f);
 // Progress of one flow moved. The planner changes f->progress itself (only upwards), then:
 void flow_progressed(struct core *c, struct flow *f);
 void flow_add_share(struct flow *f, const char *agent, uint64_t written, uint64_t read,

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// sluice-master: reads the configuration, runs one master until SIGTERM or SIGINT.
+#include "common/cleanup.h"
+#include "common/config.h"
+#include "common/log.h"
+#include "common/notify_socket.h"
+#include "master/master.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: sluice-master --config FILE [--check]\n"
+    "Accepts flows, cuts them into tasks and shares those out over agents.\n\n"
+    "  --config FILE  the configuration (docs/configuration.md)\n"
+    "  --check        only validate the configuration\n"
+    "  --help         this text\n"
+    "  --version      the version\n\n"
+    "SIGTERM: ends in good order; agents go on with what they have. SIGHUP: reopens the log.\n";
+
+static int complain(const struct failure *f) {
+    char text[2048];
+    failure_format(f, text, sizeof text);
+    log_event(LOG_ERROR, "master_failed", LOG_FAILURE(f));
+    fprintf(stderr, "sluice-master: %s\n", text);
+    return (int)err_exit_code(f->err);
+}
+
+static int run(const struct master_options *o) {
+    struct failure f = {0};
+    struct master *m = NULL;
+    sigset_t set;
+    int sig = 0;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL); // before any thread starts
+    (void)signal(SIGPIPE, SIG_IGN);
+    enum log_level level;
+    if (log_open(o->log_file, "sluice-master", o->name, &f) != OK) {
+        return complain(&f);
+    }
+    if (log_level_from_name(o->log_level, &level) == OK) {
+        log_set_level(level);
+    }
+    if (master_start(o, &clock_system, &m, &f) != OK) {
+        return complain(&f);
+    }
+    notify_socket_send("READY=1");
+    while (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
+        log_reopen();
+    }
+    notify_socket_send("STOPPING=1");
+    master_stop(m);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check", no_argument, NULL, 'k'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    bool check = false;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'c') {
+            path = optarg;
+        } else if (c == 'k') {
+            check = true;
+        } else if (c == 'h' || c == 'v') {
+            fputs(c == 'h' ? usage : "sluice-master " SLUICE_VERSION "\n", stdout);
+            return 0;
+        } else {
+            return EXIT_USAGE;
+        }
+    }
+    if (path == NULL || optind != argc) {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    struct failure f = {0};
+    struct config *config = NULL;
+    struct master_options o = {0};
+    if (config_load(path, &config, &f) != OK || master_options_read(config, &o, &f) != OK) {
+        config_free(config);
+        return complain(&f);
+    }
+    int code = check ? 0 : run(&o);
+    config_free(config);
+    return code;
+}

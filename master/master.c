@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "master/master.h"
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "common/rpc/rpc.h"
+#include "master/agents.h"
+#include "master/core.h"
+#include "master/database.h"
+#include "master/flow.h"
+#include "master/services.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { DRAIN_GRACE_MS = 1000 };
+
+extern const char _binary_descriptors_bin_start[], _binary_descriptors_bin_end[];
+
+struct master {
+    const struct master_options *options;
+    struct loop *loop;
+    struct core *core;
+    struct rpc_server *server;
+    pthread_t thread;
+    bool thread_runs;
+    bool serves; // the server was started
+    char address[300];
+    // handed from the core's thread to the one that started it
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_ready;
+    struct failure failure;
+};
+
+static enum err make_state_dir(const char *path, struct failure *f) {
+    struct stat st;
+    if (mkdir(path, 0700) == 0) {
+        log_event(LOG_INFO, "state_dir_created", LOG_PATH("path", path, strlen(path)));
+        return OK;
+    }
+    if (errno != EEXIST) {
+        enum err e = failure_errno(f, errno, "mkdir", path, strlen(path));
+        failure_remedy(f, "make state_dir's parent, and let the master write there");
+        return e;
+    }
+    if (stat(path, &st) != 0) {
+        return failure_errno(f, errno, "stat", path, strlen(path));
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return failure_errno(f, ENOTDIR, "open", path, strlen(path));
+    }
+    if (access(path, R_OK | W_OK | X_OK) != 0) {
+        return failure_errno(f, errno, "open", path, strlen(path));
+    }
+    return OK;
+}
+
+// Atomically, so that whoever waits for the file reads all of it.
+static enum err write_port_file(const char *path, const char *address, struct failure *f) {
+    AUTO(auto_free) char *temporary = NULL;
+    if (asprintf(&temporary, "%s.new", path) < 0) {
+        temporary = NULL;
+        return failure_set(f, ERR_NO_MEMORY, "write", path, strlen(path), NULL);
+    }
+    AUTO(auto_close) int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0 || dprintf(fd, "%s\n", address) < 0 || rename(temporary, path) != 0) {
+        return failure_errno(f, errno, "write", path, strlen(path));
+    }
+    return OK;
+}
+
+static enum err serve(struct master *m, struct failure *f) {
+    static const char *const services[] = {"sluice.v1.FlowService", "sluice.v1.ClusterService",
+                                           "sluice.v1.AgentService", "grpc.health.v1.Health", NULL};
+    const struct master_options *o = m->options;
+    const struct rpc_tls tls = {
+        .certificate = o->tls_certificate, .key = o->tls_key, .ca = o->tls_ca};
+    int port = 0;
+    m->server = rpc_server_new(&m->loop, 1);
+    if (m->server == NULL) {
+        return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
+    }
+    flow_service_add(m->server, m->core);
+    cluster_service_add(m->server, m->core);
+    agent_service_add(m->server, m->core);
+    rpc_health_add(m->server);
+    enum err e = rpc_reflection_add(
+        m->server, _binary_descriptors_bin_start,
+        (size_t)(_binary_descriptors_bin_end - _binary_descriptors_bin_start), services);
+    if (e != OK) {
+        return failure_set(f, e, "start", NULL, 0, "server reflection cannot be offered");
+    }
+    e = rpc_server_listen(m->server, o->listen, o->tls ? &tls : NULL, &port, f);
+    if (e != OK) {
+        return e;
+    }
+    const char *colon = strrchr(o->listen, ':');
+    snprintf(m->address, sizeof m->address, "%.*s:%d", (int)(colon - o->listen), o->listen, port);
+    return OK;
+}
+
+static void become_ready(struct master *m, const struct failure *f) {
+    pthread_mutex_lock(&m->lock);
+    m->is_ready = true;
+    if (f != NULL) {
+        m->failure = *f;
+    }
+    pthread_cond_signal(&m->changed);
+    pthread_mutex_unlock(&m->lock);
+}
+
+// The flows are there: agents and clients may come.
+static void on_loaded(void *arg, const struct failure *failure) {
+    struct master *m = arg;
+    struct failure f = {0};
+    if (failure != NULL) {
+        become_ready(m, failure);
+        return;
+    }
+    rpc_server_start(m->server);
+    m->serves = true;
+    if (m->options->port_file != NULL &&
+        write_port_file(m->options->port_file, m->address, &f) != OK) {
+        become_ready(m, &f);
+        return;
+    }
+    log_event(LOG_INFO, "master_started", LOG_STR("address", m->address),
+              LOG_U64("term", m->core->term), LOG_STR("cluster", m->core->cluster),
+              LOG_U64("pid", (uint64_t)getpid()), LOG_STR("version", SLUICE_VERSION));
+    become_ready(m, NULL);
+}
+
+static void load(void *arg) {
+    struct master *m = arg;
+    flows_load(m->core->flows, on_loaded, m);
+}
+
+static void *run(void *arg) {
+    struct master *m = arg;
+    loop_run(m->loop);
+    return NULL;
+}
+
+static void stop_loop(void *arg) {
+    struct master *m = arg;
+    loop_stop(m->loop);
+}
+
+// What was queued is committed, and its callbacks are posted before the loop's last closure.
+static void on_drained(void *arg) {
+    struct master *m = arg;
+    database_close(take_ptr(m->core->database));
+    loop_post(m->loop, stop_loop, m);
+}
+
+static void begin_stop(void *arg) {
+    struct master *m = arg;
+    m->core->stopping = true;
+    log_event(LOG_INFO, "master_stopping", LOG_STR("address", m->address));
+    rpc_health_set_serving(m->server, false);
+    agents_say_goodbye(m->core->agents);
+    flows_stop(m->core->flows);
+    if (m->serves) {
+        rpc_server_drain(m->server, DRAIN_GRACE_MS, on_drained, m);
+    } else {
+        on_drained(m);
+    }
+}
+
+static void master_free(struct master *m) {
+    rpc_server_free(m->server);
+    core_free(m->core);
+    if (m->loop != NULL) {
+        loop_free(m->loop);
+    }
+    pthread_cond_destroy(&m->changed);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+static enum err start(struct master *m, const struct clock *clock, struct failure *f) {
+    m->loop = loop_new();
+    if (m->loop == NULL) {
+        return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
+    }
+    enum err e = make_state_dir(m->options->state_dir, f);
+    if (e == OK) {
+        e = core_new(m->options, clock, m->loop, &m->core, f);
+    }
+    if (e == OK) {
+        e = serve(m, f);
+    }
+    if (e != OK) {
+        return e;
+    }
+    loop_post(m->loop, load, m);
+    int rc = pthread_create(&m->thread, NULL, run, m);
+    if (rc != 0) {
+        return failure_errno(f, rc, "pthread_create", NULL, 0);
+    }
+    m->thread_runs = true;
+    pthread_mutex_lock(&m->lock);
+    while (!m->is_ready) {
+        pthread_cond_wait(&m->changed, &m->lock);
+    }
+    if (m->failure.err != OK) {
+        *f = m->failure;
+    }
+    e = m->failure.err;
+    pthread_mutex_unlock(&m->lock);
+    return e;
+}
+
+enum err master_start(const struct master_options *o, const struct clock *clock,
+                      struct master **ret_master, struct failure *ret_failure) {
+    struct master *m = calloc(1, sizeof *m);
+    if (m == NULL) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "start", NULL, 0, NULL);
+    }
+    m->options = o;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->changed, NULL);
+    enum err e = start(m, clock, ret_failure);
+    if (e != OK) {
+        if (m->thread_runs) {
+            master_stop(m);
+        } else {
+            master_free(m);
+        }
+        return e;
+    }
+    *ret_master = m;
+    return OK;
+}
+
+const char *master_address(const struct master *m) {
+    return m->address;
+}
+
+void master_stop(struct master *m) {
+    if (m == NULL) {
+        return;
+    }
+    loop_post(m->loop, begin_stop, m);
+    pthread_join(m->thread, NULL);
+    if (m->options->port_file != NULL) {
+        (void)unlink(m->options->port_file);
+    }
+    log_event(LOG_INFO, "master_stopped", LOG_STR("address", m->address));
+    master_free(m);
+}
