@@ -9,8 +9,11 @@
 // task by task, those that are connected and not draining, least loaded first among equals. An
 // agent with the most unstarted work is told to yield when others are idle and a flow has no
 // more tasks. An agent that is lost loses its leases: each closes by release, by a newer
-// incarnation, or when its hold expires; the task may be leased to another at once, but is
-// reported finished only under the newest epoch.
+// incarnation, or when its hold expires; the task may be leased to another at once (unless it is
+// exclusive), but is reported finished only under the newest epoch.
+//
+// @now_ms is clock_mono_ms() of the core's clock everywhere. Events take constant time but for
+// those that change who is there; memory is bounded by max_tasks and the number of agents.
 #ifndef MASTER_SCHEDULER_H
 #define MASTER_SCHEDULER_H
 
@@ -40,7 +43,10 @@ struct scheduler_options {
     int64_t park_ms;       // a task that nobody can run fails after this
     uint32_t window;       // tasks a flow keeps here; more are wanted below half of it
     uint32_t max_tasks;    // over all flows
-    uint32_t source_slots; // leases that one agent serves as a source; 0: twice its slots
+    uint32_t source_slots; // leases that one agent serves as a source; 0: 8 times its slots
+    // Until then agents report leases of earlier terms, and tasks of flows that were restored
+    // are not leased. 0: this master is the cluster's first.
+    int64_t reconcile_until_ms;
 };
 
 // Which end's agents run a task.
@@ -60,6 +66,7 @@ struct scheduler_task {
     uint64_t cost_bytes;        // payload
     uint32_t cost_objects;
     bool can_yield;             // BATCH, PART
+    bool exclusive;             // not leased again before the lease of a lost agent is closed
     uint32_t attempt;           // 1 at first
     char avoid[PLACE_NAME_MAX]; // failed there before: another agent if there is one
     int64_t not_before_ms;
@@ -72,7 +79,7 @@ enum scheduler_command_kind {
     SCHED_REVOKE,     // tell @agent to stop @task
     SCHED_WANT_TASKS, // @flow: up to @n more tasks, please (once until they came)
     SCHED_UNRUNNABLE, // nobody could run @task for park_ms; it is forgotten here; see @err
-    SCHED_CLOSED,     // a lease of @task that was lost is closed, see @how
+    SCHED_CLOSED,     // a lease of @task ended otherwise than by an accepted result, see @how
     SCHED_QUIET,      // @flow was paused or removed: no lease of it is open any more
 };
 enum lease_closed_how { CLOSED_RELEASED, CLOSED_INCARNATION, CLOSED_EXPIRED };
@@ -113,11 +120,17 @@ struct scheduler_agent {
 MUST_CHECK enum err scheduler_agent_up(struct scheduler *s, const struct scheduler_agent *a,
                                        int64_t now_ms);
 // It reported, when it registered, that it still holds this lease of a task of an earlier or
-// this term. Before the task is added it is remembered; false: unknown or superseded: revoke.
+// this term. Before the task is added it is remembered; false: unknown or superseded: it must
+// stop (and say so: the lease is open until then).
 bool scheduler_agent_holds(struct scheduler *s, const char *agent, uint64_t task_id,
                            struct epoch epoch, int64_t now_ms);
-void scheduler_agent_heard(struct scheduler *s, const char *agent, int64_t now_ms);
-// The connection is gone. @clean: it said goodbye and holds nothing.
+// After it came back: all leases that it holds and all results that it kept have been told.
+// What it held before and did not mention is closed as released.
+void scheduler_agent_reported(struct scheduler *s, const char *agent, int64_t now_ms);
+// Any message came. false: it counts as lost, or is unknown: it must register again.
+bool scheduler_agent_heard(struct scheduler *s, const char *agent, int64_t now_ms);
+// The connection is gone, or nothing more will be sent to it: it counts as lost, and stops
+// writing within hold_ms from now. @clean: it said goodbye and holds nothing.
 void scheduler_agent_down(struct scheduler *s, const char *agent, bool clean, int64_t now_ms);
 void scheduler_agent_drain(struct scheduler *s, const char *agent, bool draining, int64_t now_ms);
 
@@ -127,6 +140,7 @@ struct scheduler_flow {
     int32_t priority;
     uint32_t weight;       // 0: 1
     uint32_t max_executors; // tasks at a time; 0: no limit
+    bool restored;          // of an earlier term: its tasks wait for reconcile_until_ms
     struct place source, sink;
 };
 MUST_CHECK enum err scheduler_flow_add(struct scheduler *s, const struct scheduler_flow *f,
@@ -142,11 +156,15 @@ void scheduler_flow_drained(struct scheduler *s, const char *flow);
 void scheduler_more_tasks(struct scheduler *s, const char *flow, int64_t now_ms);
 
 // ---- tasks ----
-// ERR_FULL: max_tasks is reached.
+// ERR_FULL: max_tasks is reached. ERR_EXISTS: it is here. ERR_NOT_FOUND: its flow is not.
 MUST_CHECK enum err scheduler_task_add(struct scheduler *s, const struct scheduler_task *t,
                                        int64_t now_ms);
+// Forgets a task: its lease, if it has one, is revoked and a late result is fenced.
+void scheduler_task_drop(struct scheduler *s, uint64_t task_id, int64_t now_ms);
 // The executor's final word on a lease. OK: it is the newest lease of the task, which is
 // forgotten here (the planner decides what follows). ERR_FENCED: an older one, or unknown.
+// ERR_AGAIN: of an earlier term, and others may still report a newer one: ask again after
+// reconcile_until_ms.
 MUST_CHECK enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_id,
                                      struct epoch epoch, int64_t now_ms);
 // The agent confirms that it does nothing more for this lease; the task is pending again.
