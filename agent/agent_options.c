@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/agent_options.h"
+
+#include "common/cleanup.h"
+#include "common/config.h"
+#include "common/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
+
+static const struct agent_options defaults = {
+    .master = "127.0.0.1:7400",
+    .data_listen = "127.0.0.1:0",
+    .slots = 8,
+    .buffer_bytes = 256 * KIB,
+    .log_level = "info",
+};
+
+// Of "host:port": how long the host is. false: it has not that form.
+static bool split_address(const char *address, size_t *ret_host_len) {
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || colon == address) {
+        return false;
+    }
+    size_t digits = strspn(colon + 1, "0123456789");
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' ||
+        strtoul(colon + 1, NULL, 10) > 65535) {
+        return false;
+    }
+    *ret_host_len = (size_t)(colon - address);
+    return true;
+}
+
+static bool host_is(const char *address, size_t host_len, const char *host) {
+    return host_len == strlen(host) && strncmp(address, host, host_len) == 0;
+}
+
+static bool is_loopback(const char *address, size_t host_len) {
+    return host_is(address, host_len, "localhost") || host_is(address, host_len, "[::1]") ||
+           (host_len > 4 && strncmp(address, "127.", 4) == 0 &&
+            strspn(address, "0123456789.") >= host_len);
+}
+
+static bool is_wildcard(const char *address, size_t host_len) {
+    return host_is(address, host_len, "0.0.0.0") || host_is(address, host_len, "[::]");
+}
+
+static enum err read_texts(struct config_node *n, struct agent_options *o, struct failure *f) {
+    const struct {
+        const char *key;
+        const char **value;
+        bool required;
+    } texts[] = {
+        {"name", &o->name, true},           {"site", &o->site, true},
+        {"state_dir", &o->state_dir, true}, {"master", &o->master, false},
+        {"log_file", &o->log_file, false},  {"data_listen", &o->data_listen, false},
+        {"log_level", &o->log_level, false}};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        enum err e = texts[i].required ? config_require(n, texts[i].key, f) : OK;
+        if (e == OK) {
+            e = config_string(n, texts[i].key, texts[i].value, f);
+        }
+        if (e != OK) {
+            return e;
+        }
+    }
+    return OK;
+}
+
+static enum err read_tls(struct config_node *n, struct agent_options *o, struct failure *f) {
+    struct config_node *tls = NULL;
+    enum err e = config_mapping(n, "tls", &tls, f);
+    if (e != OK || tls == NULL) {
+        return e;
+    }
+    const struct {
+        const char *key;
+        const char **value;
+    } files[] = {{"certificate", &o->tls_certificate}, {"key", &o->tls_key}, {"ca", &o->tls_ca}};
+    for (size_t i = 0; e == OK && i < ARRAY_LEN(files); i++) {
+        e = config_require(tls, files[i].key, f);
+        if (e == OK) {
+            e = config_string(tls, files[i].key, files[i].value, f);
+        }
+    }
+    o->tls = e == OK;
+    return e;
+}
+
+static enum err read_volume(struct config_node *item, struct agent_options *o, struct failure *f) {
+    struct volume_options v = {0};
+    const char *mode = "rw";
+    enum err e = config_require(item, "name", f);
+    if (e == OK) {
+        e = config_string(item, "name", &v.name, f);
+    }
+    if (e == OK) {
+        e = config_require(item, "root", f);
+    }
+    if (e == OK) {
+        e = config_string(item, "root", &v.root, f);
+    }
+    if (e == OK) {
+        e = config_string(item, "mode", &mode, f);
+    }
+    if (e != OK) {
+        return e;
+    }
+    if (v.name[0] == '\0' || strlen(v.name) > AGENT_NAME_MAX) {
+        return config_complain(item, "name", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
+    }
+    if (v.root[0] != '/') {
+        return config_complain(item, "root", f, "'%s' is not an absolute path", v.root);
+    }
+    v.readable = strcmp(mode, "rw") == 0 || strcmp(mode, "read") == 0;
+    v.writable = strcmp(mode, "rw") == 0 || strcmp(mode, "write") == 0;
+    if (!v.readable && !v.writable) {
+        return config_complain(item, "mode", f, "'%s' is none of rw, read, write", mode);
+    }
+    for (size_t i = 0; i < o->n_volumes; i++) {
+        if (strcmp(o->volumes[i].name, v.name) == 0) {
+            return config_complain(item, "name", f, "there are two volumes named '%s'", v.name);
+        }
+    }
+    o->volumes[o->n_volumes++] = v;
+    return OK;
+}
+
+static enum err read_volumes(struct config_node *n, struct agent_options *o, struct failure *f) {
+    for (size_t i = 0;; i++) {
+        struct config_node *item = NULL;
+        enum err e = config_item(n, "volumes", i, &item, f);
+        if (e == ERR_NOT_FOUND) {
+            break;
+        }
+        if (e == OK && i == AGENT_MAX_VOLUMES) {
+            e = config_complain(n, "volumes", f, "more than %d volumes", AGENT_MAX_VOLUMES);
+        }
+        if (e == OK) {
+            e = read_volume(item, o, f);
+        }
+        if (e != OK) {
+            return e;
+        }
+    }
+    if (o->n_volumes == 0) {
+        enum err e = config_complain(n, "volumes", f, "an agent needs at least one volume");
+        failure_remedy(f, "add volumes: [{name: data, root: /path, mode: rw}]");
+        return e;
+    }
+    return OK;
+}
+
+static enum err read_addresses(struct config_node *n, struct agent_options *o, struct failure *f) {
+    for (size_t i = 0;; i++) {
+        const char *address = NULL;
+        size_t host_len = 0;
+        enum err e = config_item_string(n, "data_addresses", i, &address, f);
+        if (e == ERR_NOT_FOUND) {
+            return OK;
+        }
+        if (e != OK) {
+            return e;
+        }
+        if (i == AGENT_MAX_ADDRESSES) {
+            return config_complain(n, "data_addresses", f, "more than %d addresses",
+                                   AGENT_MAX_ADDRESSES);
+        }
+        if (!split_address(address, &host_len)) {
+            return config_complain(n, "data_addresses", f,
+                                   "'%s' is not HOST:PORT (port 0: the one of data_listen)",
+                                   address);
+        }
+        o->data_addresses[o->n_data_addresses++] = address;
+    }
+}
+
+static enum err check_address(struct config_node *n, const char *key, const char *address, bool tls,
+                              struct failure *f) {
+    size_t host_len = 0;
+    if (!split_address(address, &host_len)) {
+        return config_complain(n, key, f, "'%s' is not HOST:PORT", address);
+    }
+    if (!tls && !is_loopback(address, host_len)) {
+        enum err e =
+            config_complain(n, key, f, "'%s' is not a loopback address, and there is no tls", address);
+        failure_remedy(f, "add tls: {certificate, key, ca}, or use 127.0.0.1");
+        return e;
+    }
+    return OK;
+}
+
+// What only shows when the values are seen together.
+static enum err judge(struct config_node *n, const struct agent_options *o, struct failure *f) {
+    enum log_level level;
+    size_t host_len = 0;
+    if (o->name[0] == '\0' || strlen(o->name) > AGENT_NAME_MAX) {
+        return config_complain(n, "name", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
+    }
+    if (o->site[0] == '\0' || strlen(o->site) > AGENT_NAME_MAX) {
+        return config_complain(n, "site", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
+    }
+    if (o->state_dir[0] == '\0') {
+        return config_complain(n, "state_dir", f, "must not be empty");
+    }
+    if (log_level_from_name(o->log_level, &level) != OK) {
+        return config_complain(n, "log_level", f, "'%s' is none of error, warn, info, debug",
+                               o->log_level);
+    }
+    enum err e = check_address(n, "master", o->master, o->tls, f);
+    if (e == OK) {
+        e = check_address(n, "data_listen", o->data_listen, o->tls, f);
+    }
+    if (e == OK && o->n_data_addresses == 0 && split_address(o->data_listen, &host_len) &&
+        is_wildcard(o->data_listen, host_len)) {
+        e = config_complain(n, "data_listen", f,
+                            "'%s' tells other agents no address to connect to", o->data_listen);
+        failure_remedy(f, "add data_addresses: [HOST:0] with a name that they can reach");
+    }
+    return e;
+}
+
+static enum err read_sizes(struct config_node *n, struct agent_options *o, struct failure *f) {
+    uint64_t slots = o->slots;
+    enum err e = config_u64(n, "slots", 1, 256, &slots, f);
+    o->slots = (uint32_t)slots;
+    if (e == OK) {
+        e = config_u64(n, "buffer", 64 * KIB, 64 * MIB, &o->buffer_bytes, f);
+    }
+    if (e == OK && o->buffer_bytes % 4096 != 0) {
+        e = config_complain(n, "buffer", f, "must be a multiple of 4 KiB");
+    }
+    return e;
+}
+
+enum err agent_options_read(struct config *c, struct agent_options *ret_options,
+                            struct failure *ret_failure) {
+    struct agent_options o = defaults;
+    struct config_node *n = config_root(c);
+    enum err e = read_texts(n, &o, ret_failure);
+    if (e == OK) {
+        e = read_tls(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_sizes(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_addresses(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_volumes(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = config_check_unknown(c, ret_failure);
+    }
+    if (e == OK) {
+        e = judge(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        *ret_options = o;
+    }
+    return e;
+}

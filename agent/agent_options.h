@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can be configured in an agent (docs/configuration-agent.md).
+#ifndef AGENT_AGENT_OPTIONS_H
+#define AGENT_AGENT_OPTIONS_H
+
+#include "common/failure.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct config;
+
+enum { AGENT_NAME_MAX = 100, AGENT_MAX_VOLUMES = 64, AGENT_MAX_ADDRESSES = 16 };
+
+struct volume_options {
+    const char *name;
+    const char *root; // absolute
+    bool readable, writable;
+};
+
+struct agent_options {
+    const char *name;
+    const char *site;
+    const char *master;      // "host:port"
+    const char *state_dir;   // made if it is missing
+    const char *data_listen; // "host:port", port 0: any
+    const char *data_addresses[AGENT_MAX_ADDRESSES];
+    size_t n_data_addresses; // 0: what data_listen came to
+    struct volume_options volumes[AGENT_MAX_VOLUMES];
+    size_t n_volumes;
+    uint32_t slots;
+    uint64_t buffer_bytes; // for each slot
+    const char *log_file;  // NULL: stderr
+    const char *log_level;
+    bool tls;
+    const char *tls_certificate, *tls_key, *tls_ca;
+};
+
+// The texts belong to @c, which must outlive the options. ERR_CONFIG: the failure names the
+// file, the line and the key.
+MUST_CHECK enum err agent_options_read(struct config *c, struct agent_options *ret_options,
+                                       struct failure *ret_failure);
+
+#endif
