@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes into the open temporary, whether it is a whole object or a part of a large one.
+#include "dataplane/sink_posix_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum {
+    // Of a part: the disk begins to work while the next bytes arrive, so that the sync at the
+    // end has little left to do.
+    WRITEBACK_BYTES = 8 << 20,
+    ZEROS_BYTES = 64 << 10,
+};
+
+static enum err fail(struct sink_posix *p, int errnum, struct failure *ret_failure) {
+    return sink_posix_name_errno(p->open.dir, p->open.name, errnum, "write", ret_failure);
+}
+
+// All of @buf. 0 or an errno.
+static int write_all(int fd, uint64_t offset, const char *buf, size_t len) {
+    while (len > 0) {
+        ssize_t n = pwrite(fd, buf, len, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return n < 0 ? errno : EIO;
+        }
+        buf += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+// Starts writeback of what came in a row since the last time.
+static void kick_writeback(struct sink_posix *p, uint64_t from, uint64_t to) {
+    if (p->open.kicked_to != from) {
+        p->open.kicked_from = from;
+    }
+    p->open.kicked_to = to;
+    if (to - p->open.kicked_from >= WRITEBACK_BYTES) {
+        (void)sync_file_range(p->open.fd, (off_t)p->open.kicked_from,
+                              (off_t)(to - p->open.kicked_from), SYNC_FILE_RANGE_WRITE);
+        p->open.kicked_from = to;
+    }
+}
+
+enum err sink_posix_write(struct sink *s, uint64_t offset, const void *buf, size_t len,
+                          struct failure *ret_failure) {
+    struct sink_posix *p = sink_posix_of(s);
+    if (sink_posix_is_aborted(p)) {
+        return fail(p, ECANCELED, ret_failure);
+    }
+    int errnum = write_all(p->open.fd, offset, buf, len);
+    if (errnum != 0) {
+        return fail(p, errnum, ret_failure);
+    }
+    if (offset + len > p->open.end) {
+        p->open.end = offset + len;
+    }
+    if (p->open.is_part) {
+        kick_writeback(p, offset, offset + len);
+    }
+    return OK;
+}
+
+enum err sink_posix_write_hole(struct sink *s, uint64_t offset, uint64_t len,
+                               struct failure *ret_failure) {
+    struct sink_posix *p = sink_posix_of(s);
+    if (sink_posix_is_aborted(p)) {
+        return fail(p, ECANCELED, ret_failure);
+    }
+    if (!p->open.is_part && offset >= p->open.end) {
+        return OK; // nothing was there; stage() sets the size
+    }
+    // An earlier attempt at this part may have left bytes here.
+    if (fallocate(p->open.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                  (off_t)len) == 0) {
+        return OK;
+    }
+    if (errno != EOPNOTSUPP && errno != ENOSYS) {
+        return fail(p, errno, ret_failure);
+    }
+    static const char zeros[ZEROS_BYTES];
+    while (len > 0) {
+        size_t n = len < sizeof(zeros) ? (size_t)len : sizeof(zeros);
+        int errnum = write_all(p->open.fd, offset, zeros, n);
+        if (errnum == 0 && sink_posix_is_aborted(p)) {
+            errnum = ECANCELED;
+        }
+        if (errnum != 0) {
+            return fail(p, errnum, ret_failure);
+        }
+        offset += n;
+        len -= n;
+    }
+    return OK;
+}
