@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { READ_ACCEPT_CHANGED = 1 }; // flag in a READ
+
 // Where an encoder is. The buffers are large enough by definition of their sizes.
 struct writer {
     uint8_t *at;
@@ -252,16 +254,20 @@ size_t frame_read_encode(const struct frame_read *f, uint8_t buf[FRAME_READ_BYTE
 
     put(&w, f->task_id, 8);
     put(&w, f->index, 4);
+    put(&w, f->accept_changed ? READ_ACCEPT_CHANGED : 0, 4);
     return (size_t)(w.at - buf);
 }
 
 enum err frame_read_decode(const uint8_t *buf, size_t len, struct frame_read *ret_read) {
     struct reader r = {.at = buf, .left = len};
     struct frame_read f;
+    uint64_t flags;
 
     f.task_id = get(&r, 8);
     f.index = (uint32_t)get(&r, 4);
-    if (ended(&r)) {
+    flags = get(&r, 4);
+    f.accept_changed = (flags & READ_ACCEPT_CHANGED) != 0;
+    if (ended(&r) || (flags & ~(uint64_t)READ_ACCEPT_CHANGED) != 0) {
         return ERR_PROTOCOL;
     }
     *ret_read = f;

@@ -29,7 +29,8 @@ enum frame_type {
     FRAME_WELCOME = 2,     // the answer
     FRAME_OPEN_TASK = 3,   // → ; aux: task
     FRAME_TASK_OPEN = 4,   // ← ; aux: task
-    FRAME_READ = 5,        // → ; request; offset and aux: the range; payload: task, object
+    FRAME_READ = 5,        // → ; request; offset and aux: the range (aux all ones: to the end);
+                           // payload: task, object, flags
     FRAME_OBJECT = 6,      // ← ; request; offset and aux: the range; payload: metadata, version
     FRAME_DATA = 7,        // ← ; request; offset; payload: bytes
     FRAME_HOLE = 8,        // ← ; request; offset and aux: a run of zeros
@@ -53,7 +54,7 @@ enum {
     FRAME_DATA_BYTES = 256 * 1024,   // what we put into one DATA at most
     FRAME_NONCE_BYTES = 32,
     FRAME_HELLO_MAX = 256,
-    FRAME_READ_BYTES = 12,
+    FRAME_READ_BYTES = 16,
     FRAME_OBJECT_BYTES = 64,
     FRAME_FAILURE_MAX = 1280,
     FRAME_END_FIXED_BYTES = 40, // of an OBJECT_END without failure, before its digests
@@ -121,7 +122,8 @@ size_t frame_proof_text(const struct frame_proof *p, uint8_t buf[FRAME_PROOF_TEX
 
 struct frame_read {
     uint64_t task_id;
-    uint32_t index; // in the task's object table
+    uint32_t index;      // in the task's object table
+    bool accept_changed; // as in struct source_range
 };
 size_t frame_read_encode(const struct frame_read *f, uint8_t buf[FRAME_READ_BYTES]);
 MUST_CHECK enum err frame_read_decode(const uint8_t *buf, size_t len,
