@@ -16,7 +16,7 @@ struct loop_timer;
 struct loop *loop_new(void); // NULL: out of memory
 // Runs until loop_stop(); on the thread that then owns the loop.
 void loop_run(struct loop *l);
-void loop_stop(struct loop *l);                                     // any thread
+void loop_stop(struct loop *l); // any thread
 // Runs @fn(@arg) on the loop's thread, in the order of posting. Any thread. What was posted
 // before loop_free() runs in it at the latest; nothing may be posted after.
 void loop_post(struct loop *l, void (*fn)(void *), void *arg);

@@ -21,7 +21,7 @@ struct rpc_server;
 struct rpc_channel;
 
 enum {
-    RPC_MAX_MESSAGE_BYTES = 4 << 20,    // both directions, both ends
+    RPC_MAX_MESSAGE_BYTES = 4 << 20, // both directions, both ends
     RPC_SESSION_MESSAGE_BYTES = 512 << 10,
     // One message may unpack to at most this much memory (4 MiB of empty submessages would
     // take 223 MiB); past it the call ends with RESOURCE_EXHAUSTED.
@@ -31,17 +31,17 @@ enum {
 // How a call ended. @code is a gRPC status code; 0: OK.
 struct rpc_status {
     int code;
-    const char *detail;      // may be ""
-    const void *failure;     // trailer "sluice-failure-bin"; NULL: absent
+    const char *detail;  // may be ""
+    const void *failure; // trailer "sluice-failure-bin"; NULL: absent
     size_t failure_len;
 };
 
 // One method as seen from one end. Static and constant.
 struct rpc_method {
-    const char *path;                         // "/sluice.v1.FlowService/SubmitFlow"
-    const ProtobufCMessageDescriptor *input;  // what arrives at this end
-    bool input_stream;                        // may more than one message arrive?
-    size_t max_unpacked_bytes;                // 0: RPC_MAX_UNPACKED_BYTES
+    const char *path;                        // "/sluice.v1.FlowService/SubmitFlow"
+    const ProtobufCMessageDescriptor *input; // what arrives at this end
+    bool input_stream;                       // may more than one message arrive?
+    size_t max_unpacked_bytes;               // 0: RPC_MAX_UNPACKED_BYTES
     // Server: the call has come in. May finish it at once. Optional.
     void (*opened)(struct rpc *r);
     // A message arrived; it is valid during the callback only.
@@ -61,7 +61,7 @@ void rpc_finish(struct rpc *r, int grpc_status, const char *detail);
 void rpc_finish_failure(struct rpc *r, const struct failure *f); // status from f->err
 // Client: no more messages from here.
 void rpc_half_close(struct rpc *r);
-void rpc_cancel(struct rpc *r);          // ends soon; `closed` still comes
+void rpc_cancel(struct rpc *r);            // ends soon; `closed` still comes
 void rpc_pause(struct rpc *r, bool pause); // back-pressure: stop or go on taking messages
 size_t rpc_queued_messages(const struct rpc *r);
 size_t rpc_queued_bytes(const struct rpc *r);
@@ -81,12 +81,16 @@ bool rpc_peer_name(const struct rpc *r, char *buf, size_t cap);
 struct rpc_tls {
     const char *certificate; // files in PEM; read again for each new connection
     const char *key;
-    const char *ca;          // peers must have a certificate of this authority
+    const char *ca; // peers must have a certificate of this authority
 };
-// Serves on @loops (at least one), spread over them; one call stays on one loop.
+// Are the files there, in PEM, and does the key belong to the certificate? Server and client.
+// ERR_CONFIG and the errors of reading, with a failure that names the file.
+MUST_CHECK enum err rpc_tls_check(const struct rpc_tls *tls, struct failure *ret_failure);
+// Serves on @loops (at least one), spread over them; one call stays on one loop. NULL: out of
+// memory.
 struct rpc_server *rpc_server_new(struct loop *const *loops, size_t n_loops);
-// Before start. @user is what rpc_server_user() returns in the method's calls. @only_loop:
-// calls of this method live on loops[0].
+// Before start. @user is what rpc_server_user() returns in the method's calls. A path that was
+// added already is replaced.
 void rpc_server_add(struct rpc_server *s, const struct rpc_method *m, void *user);
 // @addr is "host:port", port 0: any. @tls NULL: plaintext. ERR_BUSY_PORT and others fill the
 // failure. *@ret_port is the port that was taken.
@@ -98,7 +102,8 @@ void rpc_server_start(struct rpc_server *s);
 void rpc_server_drain(struct rpc_server *s, int64_t grace_ms, void (*done)(void *), void *arg);
 void rpc_server_free(struct rpc_server *s); // after it was drained (or never started)
 
-// The standard grpc.health.v1.Health service; serving from the start until told otherwise.
+// The standard grpc.health.v1.Health service; serving from the start until told otherwise. It
+// knows the services whose methods were added, and "" for the server as a whole.
 void rpc_health_add(struct rpc_server *s);
 void rpc_health_set_serving(struct rpc_server *s, bool serving); // any thread
 // Server reflection, v1 and v1alpha, over a packed google.protobuf.FileDescriptorSet that
@@ -113,14 +118,16 @@ struct rpc_channel *rpc_channel_new(const char *addr, const struct rpc_tls *tls)
 struct rpc_channel *rpc_channel_new_keepalive(const char *addr, const struct rpc_tls *tls,
                                               int64_t keepalive_ms);
 void rpc_channel_free(struct rpc_channel *c);
-// @timeout_ms 0: no deadline. @wait_for_ready: wait for a connection rather than failing.
+// On the loop's thread. @timeout_ms 0: no deadline. @wait_for_ready: wait for a connection
+// rather than failing. NULL: out of memory; no callback comes.
 struct rpc *rpc_call(struct loop *l, struct rpc_channel *c, const struct rpc_method *m,
                      int64_t timeout_ms, bool wait_for_ready, void *user);
 
 // For the command line: one unary call on a private loop, blocking. The caller frees
 // *@ret_reply with protobuf_c_message_free_unpacked(). On failure @ret_failure is what the
 // server sent, or ERR_UNREACHABLE, ERR_TIMEOUT, …
-MUST_CHECK enum err rpc_unary(struct rpc_channel *c, const char *path, const ProtobufCMessage *input,
+MUST_CHECK enum err rpc_unary(struct rpc_channel *c, const char *path,
+                              const ProtobufCMessage *input,
                               const ProtobufCMessageDescriptor *output, int64_t timeout_ms,
                               ProtobufCMessage **ret_reply, struct failure *ret_failure);
 // A packed sluice.v1.Failure and back. Always fills @ret_failure.
