@@ -48,6 +48,7 @@ struct flow {
     bool is_resolved;
     struct place source, sink;
     bool source_is_contents; // "the contents of": a trailing '/'
+    bool sink_is_named;      // its root is final (flow_sink_into_directory())
     // progress: only grows
     struct flow_progress {
         uint64_t bytes_done, bytes_total, bytes_resent;

@@ -8,7 +8,7 @@
 
 // What of a flow goes into its message.
 enum flow_message_parts {
-    FLOW_MESSAGE_BRIEF, // without spec and agents: events of progress, what the database keeps
+    FLOW_MESSAGE_BRIEF, // without spec and agents: events of progress
     FLOW_MESSAGE_EVENT, // with agents, without spec
     FLOW_MESSAGE_FULL,
 };
@@ -28,11 +28,6 @@ struct flow_message {
 MUST_CHECK enum err flow_message_init(const struct flow *f, enum flow_message_parts parts,
                                       struct flow_message *ret_m);
 void flow_message_deinit(struct flow_message *m);
-
-// What a stored message (FLOW_MESSAGE_EVENT and the spec) says of a flow goes into @f, which is
-// zeroed. The spec is moved out of @m. ERR_INVALID: it has no id, no spec or no state that we
-// know. ERR_NO_MEMORY.
-MUST_CHECK enum err flow_from_message(Sluice__V1__Flow *m, struct flow *f);
 
 // What limits the flow, in words, from where its streams' time went: "the source's disk (61 %)".
 void flow_bottleneck(const struct flow_progress *p, char *buf, size_t cap);
