@@ -58,8 +58,7 @@ void dir_set_deinit(struct dir_set *s) {
 }
 
 enum err dir_set_join(struct dir_set *s, const uint8_t *path, size_t path_len,
-                      const uint8_t **ret_full, size_t *ret_full_len,
-                      struct failure *ret_failure) {
+                      const uint8_t **ret_full, size_t *ret_full_len, struct failure *ret_failure) {
     size_t need = s->root_len + path_len + 1;
     if (need > s->joined_cap) {
         uint8_t *grown = realloc(s->joined, need + 256);
@@ -152,8 +151,7 @@ static enum err open_dir(struct dir_set *s, const uint8_t *full, size_t full_len
             return e;
         }
     }
-    return beneath_open(s->volume_fd, full, full_len, O_PATH | O_DIRECTORY, 0, &d->fd,
-                        ret_failure);
+    return beneath_open(s->volume_fd, full, full_len, O_PATH | O_DIRECTORY, 0, &d->fd, ret_failure);
 }
 
 enum err dir_set_get(struct dir_set *s, const uint8_t *full, size_t full_len, bool make,
@@ -190,8 +188,7 @@ enum err dir_set_get(struct dir_set *s, const uint8_t *full, size_t full_len, bo
 }
 
 enum err dir_set_get_parent(struct dir_set *s, const uint8_t *full, size_t full_len, bool make,
-                            struct dir **ret_dir, char ret_name[256],
-                            struct failure *ret_failure) {
+                            struct dir **ret_dir, char ret_name[256], struct failure *ret_failure) {
     if (full_len == 0) {
         return failure_set(ret_failure, ERR_INVALID, "open parent", NULL, 0,
                            "the volume's root itself cannot be replaced");
@@ -204,8 +201,7 @@ enum err dir_set_get_parent(struct dir_set *s, const uint8_t *full, size_t full_
     if (name_len > NAME_LEN_MAX) {
         return failure_errno(ret_failure, ENAMETOOLONG, "open parent", full, full_len);
     }
-    enum err e =
-        dir_set_get(s, full, name_at > 0 ? name_at - 1 : 0, make, ret_dir, ret_failure);
+    enum err e = dir_set_get(s, full, name_at > 0 ? name_at - 1 : 0, make, ret_dir, ret_failure);
     if (e != OK) {
         return e;
     }
@@ -253,8 +249,8 @@ static enum err sync_dir(struct dir *d, struct failure *ret_failure) {
     for (uint32_t i = 0; i < d->n_made_above; i++) {
         int above = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (above < 0 || fsync(above) != 0) {
-            enum err e = failure_errno(ret_failure, errno, "sync directory above", d->path,
-                                       d->path_len);
+            enum err e =
+                failure_errno(ret_failure, errno, "sync directory above", d->path, d->path_len);
             if (above >= 0) {
                 close(above);
             }

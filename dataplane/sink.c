@@ -52,8 +52,8 @@ static enum err check_receipt(const struct receipt *r, const struct object_entry
     return OK;
 }
 
-enum err sink_compare(struct sink *s, const struct object_entry *e,
-                      enum sink_identical *ret_result, struct failure *ret_failure) {
+enum err sink_compare(struct sink *s, const struct object_entry *e, enum sink_identical *ret_result,
+                      struct failure *ret_failure) {
     return s->ops->compare(s, e, ret_result, ret_failure);
 }
 
@@ -189,9 +189,8 @@ enum err sink_finish_large(struct sink *s, const struct object_entry *e,
     if (err == OK) {
         err = check_receipt(open, e, ret_failure);
     }
-    return err == OK
-               ? s->ops->finish_large(s, e, temp, open, fresh_temp, durability, ret_failure)
-               : err;
+    return err == OK ? s->ops->finish_large(s, e, temp, open, fresh_temp, durability, ret_failure)
+                     : err;
 }
 
 enum err sink_remove_temp(struct sink *s, const struct object_entry *e,

@@ -51,6 +51,7 @@ struct receipt {
 
 enum sink_identical { SINK_DIFFERS, SINK_SAME };
 // Is the object there already, with the entry's size, mtime (to the ns) and type?
+// If so its directory counts as touched: who made it may have ended before the sync.
 MUST_CHECK enum err sink_compare(struct sink *s, const struct object_entry *e,
                                  enum sink_identical *ret_result, struct failure *ret_failure);
 
@@ -71,11 +72,10 @@ MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret
 void sink_drop(struct sink *s);
 // Data synced, metadata, rename, parent directories synced (as @durability asks). @each is
 // called once for each staged object with its tag and how it ended.
-MUST_CHECK enum err
-sink_finish_staged(struct sink *s, enum durability durability,
-                   void (*each)(void *user, uint32_t tag, enum err result,
-                                const struct failure *failure),
-                   void *user, struct failure *ret_failure);
+MUST_CHECK enum err sink_finish_staged(struct sink *s, enum durability durability,
+                                       void (*each)(void *user, uint32_t tag, enum err result,
+                                                    const struct failure *failure),
+                                       void *user, struct failure *ret_failure);
 
 // ---- one large object in parts ----
 // Makes the temporary with its final size (existing one of the same name: replaced).

@@ -82,8 +82,8 @@ enum err sink_posix_create(struct sink_posix *p, const struct object_entry *e, c
         if (err != OK) {
             return err;
         }
-        int fd = openat((*ret_dir)->fd, temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                        0600);
+        int fd =
+            openat((*ret_dir)->fd, temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd >= 0) {
             *ret_fd = fd;
             return OK;

@@ -40,8 +40,7 @@ enum err sink_posix_stage(struct sink *s, uint32_t tag, struct failure *ret_fail
     const char *operation = "set size";
     int errnum = 0;
     // The size at the end: a hole there was not written, and bytes may have come past the sink.
-    if (p->open.end < meta->version.size &&
-        ftruncate(p->open.fd, (off_t)meta->version.size) != 0) {
+    if (p->open.end < meta->version.size && ftruncate(p->open.fd, (off_t)meta->version.size) != 0) {
         errnum = errno;
     }
     struct stat st;

@@ -124,9 +124,8 @@ enum err sink_posix_set_directory_metadata(struct sink *s, const struct object_e
                                            struct failure *ret_failure);
 enum err sink_posix_remove(struct sink *s, const struct object_entry *e,
                            struct failure *ret_failure);
-enum err sink_posix_make_link(struct sink *s, const struct object_entry *e,
-                              const uint8_t *existing, size_t existing_len, const char *temp,
-                              struct failure *ret_failure);
+enum err sink_posix_make_link(struct sink *s, const struct object_entry *e, const uint8_t *existing,
+                              size_t existing_len, const char *temp, struct failure *ret_failure);
 enum err sink_posix_sync_directories(struct sink *s, struct failure *ret_failure);
 
 #endif

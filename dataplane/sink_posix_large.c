@@ -38,8 +38,7 @@ static int identify(int fd, struct identity *ret_identity) {
     if (fstat(fd, &st) != 0) {
         return errno;
     }
-    struct identity id = {
-        .inode = st.st_ino, .device = st.st_dev, .size = (uint64_t)st.st_size};
+    struct identity id = {.inode = st.st_ino, .device = st.st_dev, .size = (uint64_t)st.st_size};
     struct statx stx;
     if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) == 0 && (stx.stx_mask & STATX_BTIME)) {
         id.birth_ns = stx.stx_btime.tv_sec * 1000000000 + stx.stx_btime.tv_nsec;
@@ -126,8 +125,7 @@ enum err sink_posix_open_large(struct sink *s, const struct object_entry *e, con
 static enum err open_own(struct sink_posix *p, const struct object_entry *e, const struct dir *dir,
                          const char *name, const struct receipt *open, int flags, int *ret_fd,
                          struct identity *ret_id, struct failure *ret_failure) {
-    AUTO(auto_close) int fd =
-        openat(dir->fd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    AUTO(auto_close) int fd = openat(dir->fd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         return errno == ENOENT || errno == ELOOP || errno == EISDIR || errno == ENXIO
                    ? ERR_DEST_CHANGED

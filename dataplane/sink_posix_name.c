@@ -53,7 +53,7 @@ enum err sink_posix_compare(struct sink *s, const struct object_entry *e,
         same = found.rdev == e->rdev;
     }
     *ret_result = same ? SINK_SAME : SINK_DIFFERS;
-    return OK;
+    return same ? sink_posix_changed(p, dir, ret_failure) : OK;
 }
 
 enum err sink_posix_remove_temp(struct sink *s, const struct object_entry *e, const char *temp,
@@ -227,9 +227,8 @@ enum err sink_posix_make_special(struct sink *s, const struct object_entry *e, c
     return rename_temp(p, e, dir, temp, name, ret_failure);
 }
 
-enum err sink_posix_make_link(struct sink *s, const struct object_entry *e,
-                              const uint8_t *existing, size_t existing_len, const char *temp,
-                              struct failure *ret_failure) {
+enum err sink_posix_make_link(struct sink *s, const struct object_entry *e, const uint8_t *existing,
+                              size_t existing_len, const char *temp, struct failure *ret_failure) {
     struct sink_posix *p = sink_posix_of(s);
     struct object_entry first = {.path = existing, .path_len = existing_len};
     struct dir *first_dir, *dir;

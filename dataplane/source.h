@@ -19,9 +19,9 @@
 struct source;
 
 struct source_capabilities {
-    bool has_fd;      // source_fd() works: sendfile, copy_file_range are possible
-    bool has_digests; // source_close() gives the leaf digests that the other end computed
-    bool is_remote;   // requests are worth announcing with source_expect()
+    bool has_fd;           // source_fd() works: sendfile, copy_file_range are possible
+    bool has_digests;      // source_close() gives the leaf digests that the other end computed
+    bool is_remote;        // requests are worth announcing with source_expect()
     const char *transport; // "local", "tcp", … for the log
 };
 const struct source_capabilities *source_capabilities(const struct source *s);

@@ -27,7 +27,7 @@ struct source_posix {
     struct object_version version;
     uint64_t pos, end;
     bool may_have_holes;
-    uint64_t data_end; // up to here there is data, known from SEEK_HOLE
+    uint64_t data_end;   // up to here there is data, known from SEEK_HOLE
     const uint8_t *path; // of the table
     size_t path_len;
     char target[PATH_MAX]; // of a symbolic link
@@ -136,13 +136,12 @@ static enum err source_posix_open(struct source *s, const struct source_range *r
                     ret_failure);
     }
     if (found.entry.type != want.type) {
-        return fail(p, ERR_SOURCE_CHANGED, 0, "open", "it is of another kind than when it was listed",
-                    ret_failure);
+        return fail(p, ERR_SOURCE_CHANGED, 0, "open",
+                    "it is of another kind than when it was listed", ret_failure);
     }
     const struct object_version *now = &found.entry.version, *then = &want.version;
     if (!range->accept_changed && want.type == OBJECT_FILE &&
-        (now->size != then->size || now->mtime_ns != then->mtime_ns ||
-         now->inode != then->inode)) {
+        (now->size != then->size || now->mtime_ns != then->mtime_ns || now->inode != then->inode)) {
         return fail(p, ERR_SOURCE_CHANGED, 0, "open", "it changed after it was listed",
                     ret_failure);
     }
@@ -294,8 +293,7 @@ enum err source_posix_new(int volume_fd, const uint8_t *root, size_t root_len,
         return e;
     }
     p->source.ops = &ops;
-    p->source.capabilities =
-        (struct source_capabilities){.has_fd = true, .transport = "local"};
+    p->source.capabilities = (struct source_capabilities){.has_fd = true, .transport = "local"};
     p->table = table;
     p->fd = -1;
     struct source_posix *made = take_ptr(p);

@@ -18,9 +18,9 @@ struct transfer_times {
 
 // Shared with other threads while a transfer runs.
 struct transfer_control {
-    _Atomic bool cancelled;       // stop soon, with ERR_CANCELLED
-    _Atomic bool yield;           // begin no more objects (or leaves, in a part)
-    _Atomic uint64_t bytes;       // payload moved so far; only grows
+    _Atomic bool cancelled; // stop soon, with ERR_CANCELLED
+    _Atomic bool yield;     // begin no more objects (or leaves, in a part)
+    _Atomic uint64_t bytes; // payload moved so far; only grows
     _Atomic uint64_t objects;
 };
 
@@ -30,12 +30,12 @@ struct transfer_options {
     const struct object_table *table;
     enum hash_algorithm digest;
     enum durability durability;
-    const char *flow;       // for names of temporaries
-    uint64_t major, minor;  // whole objects: the epoch; large: 0 and the generation
-    bool skip_identical;    // a sync, or a later attempt: compare first
-    uint64_t bytes_per_s;   // 0: no limit
-    void *buffer;           // scratch, page-aligned
-    size_t buffer_bytes;    // at least 64 KiB; 256 KiB to 1 MiB are usual
+    const char *flow;      // for names of temporaries
+    uint64_t major, minor; // whole objects: the epoch; large: 0 and the generation
+    bool skip_identical;   // a sync, or a later attempt: compare first
+    uint64_t bytes_per_s;  // 0: no limit
+    void *buffer;          // scratch, page-aligned
+    size_t buffer_bytes;   // at least 64 KiB; 256 KiB to 1 MiB are usual
     struct transfer_control *control;
     struct transfer_times *times; // added to
 };
@@ -49,7 +49,7 @@ enum transfer_outcome {
 struct transfer_object {
     enum transfer_outcome outcome;
     uint64_t bytes;
-    struct digest digest;   // of the object as a whole
+    struct digest digest;   // DELIVERED, a regular file: of the object as a whole
     struct failure failure; // FAILED
 };
 
@@ -60,8 +60,8 @@ MUST_CHECK enum err transfer_batch(const struct transfer_options *o,
                                    struct transfer_object *results, struct failure *ret_failure);
 
 struct transfer_part {
-    uint64_t done_bytes;      // from the offset on, whole leaves (or to the object's end)
-    uint8_t *leaf_digests;    // owned by the caller: free()
+    uint64_t done_bytes;   // from the offset on, whole leaves (or to the object's end)
+    uint8_t *leaf_digests; // owned by the caller: free()
     size_t n_leaves;
     struct receipt receipt;
     bool synced;

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/path_choice.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+enum { REFLINK_MIN_BYTES = 64 << 10 }; // less is written as fast as it is shared
+
+enum transfer_path path_choose(struct path_choice *c, const struct source *source,
+                               const struct sink *sink, uint64_t offset, uint64_t length,
+                               bool to_end) {
+    if (c->reflink_failed || length < REFLINK_MIN_BYTES || !source_capabilities(source)->has_fd ||
+        !sink_capabilities(sink)->has_fd) {
+        return PATH_PLAIN;
+    }
+    int from = source_fd(source), to = sink_fd(sink);
+    if (from < 0 || to < 0) {
+        return PATH_PLAIN;
+    }
+    struct file_clone_range range = {
+        .src_fd = from,
+        .src_offset = offset,
+        .src_length = to_end ? 0 : length, // 0: to the end, which need not be a block's
+        .dest_offset = offset,
+    };
+    if (ioctl(to, FICLONERANGE, &range) == 0) {
+        return PATH_REFLINK;
+    }
+    c->reflink_failed = true;
+    return PATH_PLAIN;
+}

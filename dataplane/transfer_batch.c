@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole objects, many of them. They pass through one queue: looked at (is it there already?),
+// announced to the source, moved, staged at the sink; then all staged ones become visible and
+// durable together, and only then are reported.
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "dataplane/transfer_copy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    WINDOW_MAX = 128, // objects announced and not yet opened
+    WINDOW_LOW = 64,  // then the next are announced
+    ATTEMPTS_MAX = 2,
+};
+
+enum progress {
+    PROGRESS_NONE,
+    PROGRESS_STAGED,    // waits for the sink to finish it
+    PROGRESS_MADE,      // has its name, and waits for the sync of its directory
+    PROGRESS_IDENTICAL, // the same; its directory may still have to be synced
+};
+
+struct batch_object {
+    uint8_t progress; // enum progress
+    uint8_t attempts;
+    bool accept_changed;
+    uint64_t bytes;
+    struct digest digest;
+};
+
+struct batch {
+    const struct transfer_options *options;
+    struct transfer_object *results;
+    struct transfer_copy copy;
+    struct batch_object *objects; // as many as the table has
+    uint32_t n_looked_at;         // of the table
+    uint32_t *queue;              // of indices; a second attempt comes again at the end
+    uint32_t head, n_announced, tail;
+    uint32_t n_staged, n_made;
+    enum err sink_full; // no space: seen while staged objects were synced
+    struct failure sink_full_failure;
+};
+
+// Errors that the next object would meet as well.
+static bool ends_task(enum err e) {
+    switch ((int)e) { // the others are an object's own
+    case ERR_UNAUTHENTICATED:
+    case ERR_STATE:
+    case ERR_NO_MEMORY:
+    case ERR_CANCELLED:
+    case ERR_TIMEOUT:
+    case ERR_PEER_LOST:
+    case ERR_UNREACHABLE:
+    case ERR_PROTOCOL:
+    case ERR_FENCED:
+    case ERR_NO_SPACE:
+    case ERR_QUOTA:
+    case ERR_READ_ONLY:
+    case ERR_FULL:
+    case ERR_NO_VOLUME:
+    case ERR_INTERNAL: return true;
+    default: return false;
+    }
+}
+
+static bool is_no_space(enum err e) {
+    return e == ERR_NO_SPACE || e == ERR_QUOTA;
+}
+
+static void set_failed(struct batch *b, uint32_t index, enum err e, const struct failure *failure) {
+    struct transfer_object *r = &b->results[index];
+    r->outcome = TRANSFER_FAILED;
+    r->failure = *failure;
+    if (r->failure.err == OK) { // there was no memory to say more
+        struct object_entry entry;
+        object_table_get(b->options->table, index, &entry);
+        failure_set(&r->failure, e, "transfer", entry.path, entry.path_len, NULL);
+    }
+}
+
+static void set_done(struct batch *b, uint32_t index, enum transfer_outcome outcome) {
+    struct transfer_object *r = &b->results[index];
+    r->bytes = b->objects[index].bytes;
+    r->digest = b->objects[index].digest;
+    r->outcome = outcome;
+    atomic_fetch_add_explicit(&b->options->control->objects, 1, memory_order_relaxed);
+}
+
+// An object failed. OK: the task goes on with the next.
+static enum err object_failed(struct batch *b, uint32_t index, enum err e, struct failure *failure,
+                              struct failure *ret_failure) {
+    struct batch_object *object = &b->objects[index];
+    object->attempts++;
+    if ((e == ERR_SOURCE_CHANGED || e == ERR_CORRUPT) && object->attempts < ATTEMPTS_MAX) {
+        struct object_entry entry;
+        object_table_get(b->options->table, index, &entry);
+        log_event(LOG_WARN, "object_retried", LOG_PATH("path", entry.path, entry.path_len),
+                  LOG_FAILURE(failure));
+        object->accept_changed |= e == ERR_SOURCE_CHANGED;
+        b->queue[b->tail++] = index;
+        return OK;
+    }
+    if (!ends_task(e) || is_no_space(e)) {
+        set_failed(b, index, e, failure);
+    }
+    if (!ends_task(e)) {
+        return OK;
+    }
+    if (ret_failure) {
+        *ret_failure = *failure;
+    }
+    return e;
+}
+
+static void on_finished(void *user, uint32_t index, enum err result,
+                        const struct failure *failure) {
+    struct batch *b = user;
+    struct batch_object *object = &b->objects[index];
+    if (result == OK && b->options->durability == DURABILITY_TASK) {
+        object->progress = PROGRESS_MADE; // its directory is synced at the end
+        b->n_made++;
+        return;
+    }
+    object->progress = PROGRESS_NONE;
+    if (result == OK) {
+        set_done(b, index, TRANSFER_DELIVERED);
+        return;
+    }
+    set_failed(b, index, result, failure);
+    if (is_no_space(result) && b->sink_full == OK) {
+        b->sink_full = result;
+        b->sink_full_failure = b->results[index].failure;
+    }
+}
+
+// Makes what is staged visible.
+static enum err finish_staged(struct batch *b, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    if (b->n_staged == 0) {
+        return OK;
+    }
+    b->n_staged = 0;
+    uint64_t start = clock_mono_us();
+    enum err e = sink_finish_staged(o->sink, o->durability, on_finished, b, ret_failure);
+    o->times->sync_us += clock_mono_us() - start;
+    if (e == OK && b->sink_full != OK) {
+        if (ret_failure) {
+            *ret_failure = b->sink_full_failure;
+        }
+        return b->sink_full;
+    }
+    return e;
+}
+
+// The rest of what is done but not reported.
+static enum err finish_all(struct batch *b, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    enum err e = finish_staged(b, ret_failure);
+    if (e == ERR_FENCED || b->n_made == 0) {
+        return e;
+    }
+    enum err sync_e = OK;
+    if (o->durability != DURABILITY_NONE) {
+        uint64_t start = clock_mono_us();
+        sync_e = sink_sync_directories(o->sink, e == OK ? ret_failure : NULL);
+        o->times->sync_us += clock_mono_us() - start;
+    }
+    if (sync_e != OK) {
+        return e != OK ? e : sync_e;
+    }
+    for (uint32_t i = 0; i < o->table->count && b->n_made > 0; i++) {
+        struct batch_object *object = &b->objects[i];
+        if (object->progress == PROGRESS_MADE || object->progress == PROGRESS_IDENTICAL) {
+            set_done(b, i,
+                     object->progress == PROGRESS_MADE ? TRANSFER_DELIVERED : TRANSFER_IDENTICAL);
+            object->progress = PROGRESS_NONE;
+            b->n_made--;
+        }
+    }
+    return e;
+}
+
+static void temp_of(const struct batch *b, const struct object_entry *e,
+                    char ret_temp[TEMP_NAME_SIZE]) {
+    temp_name(b->options->flow, e->id, b->options->major, b->options->minor, ret_temp);
+}
+
+// Decides what to do with the next object of the table: nothing, make it at once, or move it.
+static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    struct batch_object *object = &b->objects[index];
+    struct object_entry entry;
+    object_table_get(o->table, index, &entry);
+    struct failure failure = {0};
+    enum sink_identical identical = SINK_DIFFERS;
+    enum err e = OK;
+    if (o->skip_identical) {
+        e = sink_compare(o->sink, &entry, &identical, &failure);
+    }
+    if (e == OK && identical == SINK_SAME) {
+        object->progress = PROGRESS_IDENTICAL;
+        object->bytes = entry.version.size;
+        b->n_made++;
+        return OK;
+    }
+    if (e == OK && entry.type == OBJECT_FILE) {
+        b->queue[b->tail++] = index;
+        return OK;
+    }
+    if (e == OK) {
+        char temp[TEMP_NAME_SIZE];
+        temp_of(b, &entry, temp);
+        e = entry.type == OBJECT_DIRECTORY ? sink_make_directory(o->sink, &entry, &failure)
+                                           : sink_make_special(o->sink, &entry, temp, &failure);
+    }
+    if (e == OK) {
+        object->progress = PROGRESS_MADE;
+        b->n_made++;
+        return OK;
+    }
+    return object_failed(b, index, e, &failure, ret_failure);
+}
+
+// Fills the window and tells the source what comes.
+static enum err look_ahead(struct batch *b, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    if (b->tail - b->head > WINDOW_LOW) {
+        return OK;
+    }
+    while (b->n_looked_at < o->table->count && b->tail - b->head < WINDOW_MAX &&
+           !transfer_is_cancelled(o) && !transfer_has_to_yield(o)) {
+        enum err e = look_at(b, b->n_looked_at++, ret_failure);
+        if (e != OK) {
+            return e;
+        }
+    }
+    struct source_range ranges[WINDOW_MAX];
+    size_t n = 0;
+    while (b->n_announced < b->tail && n < WINDOW_MAX) {
+        uint32_t index = b->queue[b->n_announced++];
+        struct object_entry entry;
+        object_table_get(o->table, index, &entry);
+        bool any = b->objects[index].accept_changed;
+        ranges[n++] = (struct source_range){
+            .index = index,
+            .accept_changed = any,
+            .length = any ? SOURCE_TO_END : entry.version.size,
+        };
+    }
+    return source_expect(o->source, ranges, n, ret_failure);
+}
+
+static enum err check_digests(struct batch *b, const struct object_entry *e,
+                              const struct source_closed *closed, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    const uint8_t *ours;
+    size_t n_ours;
+    enum err err = leaf_hasher_finish(b->copy.hasher, &ours, &n_ours);
+    if (err != OK) {
+        return failure_set(ret_failure, err, "hash", e->path, e->path_len, NULL);
+    }
+    if (source_capabilities(o->source)->has_digests) {
+        size_t n =
+            transfer_same_leaves(o->digest, ours, n_ours, closed->leaf_digests, closed->n_leaves);
+        size_t size = hash_digest_bytes(o->digest);
+        if (n < n_ours && n < closed->n_leaves) {
+            return transfer_corrupt(o, e, n, ours + n * size, closed->leaf_digests + n * size,
+                                    ret_failure);
+        }
+        if (n_ours != closed->n_leaves) {
+            return failure_set(ret_failure, ERR_PROTOCOL, "check digest", e->path, e->path_len,
+                               "the source has digests of %zu leaves, here are %zu",
+                               closed->n_leaves, n_ours);
+        }
+    }
+    struct batch_object *object = &b->objects[b->queue[b->head]];
+    object->bytes = e->version.size;
+    tree_digest(o->digest, e->version.size, ours, n_ours, &object->digest);
+    return OK;
+}
+
+static enum err begin(struct batch *b, const struct object_entry *e, struct failure *ret_failure) {
+    char temp[TEMP_NAME_SIZE];
+    temp_of(b, e, temp);
+    enum err err = sink_begin(b->options->sink, e, temp, ret_failure);
+    if (err == ERR_FULL && b->n_staged > 0) { // out of descriptors: staged objects hold some
+        err = finish_staged(b, ret_failure);
+        if (err == OK) {
+            err = sink_begin(b->options->sink, e, temp, ret_failure);
+        }
+    }
+    return err;
+}
+
+// The bytes of the open source into a temporary. The source is open afterwards if it fails.
+static enum err move_bytes(struct batch *b, const struct object_entry *e,
+                           struct failure *ret_failure) {
+    enum err err = begin(b, e, ret_failure);
+    if (err != OK) {
+        return err;
+    }
+    uint64_t moved = 0;
+    leaf_hasher_reset(b->copy.hasher);
+    if (e->version.size > 0) {
+        err = transfer_copy_range(&b->copy, 0, e->version.size, true, false, &moved, ret_failure);
+    }
+    if (err == OK && moved != e->version.size) {
+        err = failure_set(ret_failure, ERR_SOURCE_CHANGED, "read", e->path, e->path_len,
+                          "it has another size than when it was opened");
+    }
+    return err;
+}
+
+static enum err move_object(struct batch *b, uint32_t index, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    struct object_entry listed;
+    object_table_get(o->table, index, &listed);
+    bool any = b->objects[index].accept_changed;
+    struct source_range range = {
+        .index = index,
+        .accept_changed = any,
+        .length = any ? SOURCE_TO_END : listed.version.size,
+    };
+    struct source_found found;
+    uint64_t start = clock_mono_us();
+    enum err e = source_open(o->source, &range, &found, ret_failure);
+    uint64_t us = clock_mono_us() - start;
+    *(source_capabilities(o->source)->is_remote ? &o->times->wait_us : &o->times->read_us) += us;
+    if (e != OK) {
+        return e;
+    }
+    found.entry.path = listed.path;
+    found.entry.path_len = listed.path_len;
+    found.entry.id = listed.id;
+
+    e = move_bytes(b, &found.entry, ret_failure);
+    struct source_closed closed;
+    enum err close_e = source_close(o->source, &closed, e == OK ? ret_failure : NULL);
+    if (e == OK) {
+        e = close_e;
+    }
+    if (e == OK) {
+        e = check_digests(b, &found.entry, &closed, ret_failure);
+    }
+    if (e == OK) {
+        e = sink_stage(o->sink, index, ret_failure);
+    }
+    if (e != OK) {
+        sink_drop(o->sink);
+        return e;
+    }
+    b->objects[index].progress = PROGRESS_STAGED;
+    b->n_staged++;
+    return OK;
+}
+
+static enum err run(struct batch *b, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    uint32_t max_staged =
+        o->durability == DURABILITY_NONE ? 1 : sink_capabilities(o->sink)->max_staged;
+    for (;;) {
+        if (transfer_is_cancelled(o)) {
+            return failure_set(ret_failure, ERR_CANCELLED, "transfer", NULL, 0, NULL);
+        }
+        enum err e = look_ahead(b, ret_failure);
+        if (e != OK) {
+            return e;
+        }
+        if (b->head == b->tail || transfer_has_to_yield(o)) {
+            return OK;
+        }
+        struct failure failure = {0};
+        uint32_t index = b->queue[b->head];
+        e = move_object(b, index, &failure);
+        b->head++;
+        if (e != OK) {
+            e = object_failed(b, index, e, &failure, ret_failure);
+        } else if (b->n_staged >= max_staged) {
+            e = finish_staged(b, ret_failure);
+        }
+        if (e != OK) {
+            return e;
+        }
+    }
+}
+
+enum err transfer_batch(const struct transfer_options *o, struct transfer_object *results,
+                        struct failure *ret_failure) {
+    uint32_t n = o->table->count;
+    AUTO(auto_free) struct batch_object *objects = calloc((size_t)n + 1, sizeof(*objects));
+    AUTO(auto_free) uint32_t *queue = calloc((size_t)n * ATTEMPTS_MAX + 1, sizeof(*queue));
+    AUTO(auto_free) struct batch *b = calloc(1, sizeof(*b));
+    if (!objects || !queue || !b) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "transfer", NULL, 0, NULL);
+    }
+    b->options = o;
+    b->results = results;
+    b->objects = objects;
+    b->queue = queue;
+    enum err e = transfer_copy_init(&b->copy, o, ret_failure);
+    if (e != OK) {
+        return e;
+    }
+    e = run(b, ret_failure);
+    if (e != ERR_CANCELLED && e != ERR_FENCED) {
+        // What is complete is not lost, whatever ended the task.
+        enum err finish_e = finish_all(b, e == OK ? ret_failure : NULL);
+        e = e != OK ? e : finish_e;
+    }
+    transfer_copy_deinit(&b->copy);
+    return e;
+}

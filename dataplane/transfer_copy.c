@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/transfer_copy.h"
+
+#include "common/clock.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+enum { WAIT_STEP_US = 50000 }; // a wait for the rate limit looks at `cancelled` so often
+
+enum err transfer_copy_init(struct transfer_copy *c, const struct transfer_options *o,
+                            struct failure *ret_failure) {
+    *c = (struct transfer_copy){.options = o, .hasher = leaf_hasher_new(o->digest)};
+    if (!c->hasher) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "transfer", NULL, 0, NULL);
+    }
+    pace_init(&c->pace, o->bytes_per_s);
+    return OK;
+}
+
+void transfer_copy_deinit(struct transfer_copy *c) {
+    leaf_hasher_free(c->hasher);
+    c->hasher = NULL;
+}
+
+bool transfer_is_cancelled(const struct transfer_options *o) {
+    return atomic_load_explicit(&o->control->cancelled, memory_order_relaxed);
+}
+
+bool transfer_has_to_yield(const struct transfer_options *o) {
+    return atomic_load_explicit(&o->control->yield, memory_order_relaxed);
+}
+
+static void keep_pace(struct transfer_copy *c, uint64_t bytes) {
+    const struct transfer_options *o = c->options;
+    if (o->bytes_per_s == 0) {
+        return;
+    }
+    uint64_t start = clock_mono_us();
+    uint64_t left = pace_delay_us(&c->pace, start, bytes);
+    while (left > 0 && !transfer_is_cancelled(o)) {
+        uint64_t step = left < WAIT_STEP_US ? left : WAIT_STEP_US;
+        struct timespec t = {.tv_nsec = (long)step * 1000};
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+        left -= step;
+    }
+    o->times->wait_us += clock_mono_us() - start;
+}
+
+// What is read at once: up to the leaf's end if the range may be left there.
+static size_t read_bytes(const struct transfer_copy *c, uint64_t pos, bool by_leaf) {
+    size_t cap = c->options->buffer_bytes;
+    uint64_t to_leaf = LEAF_BYTES - pos % LEAF_BYTES;
+    return by_leaf && to_leaf < cap ? (size_t)to_leaf : cap;
+}
+
+static enum err pass_on(struct transfer_copy *c, uint64_t pos, size_t len, uint64_t hole,
+                        bool is_written, struct failure *ret_failure) {
+    const struct transfer_options *o = c->options;
+    uint64_t start = clock_mono_us();
+    enum err e = hole > 0 ? leaf_hasher_update_zeros(c->hasher, hole)
+                          : leaf_hasher_update(c->hasher, o->buffer, len);
+    if (e != OK) {
+        return failure_set(ret_failure, e, "hash", NULL, 0, NULL);
+    }
+    uint64_t hashed = clock_mono_us();
+    o->times->hash_us += hashed - start;
+    if (is_written) {
+        return OK;
+    }
+    e = hole > 0 ? sink_write_hole(o->sink, pos, hole, ret_failure)
+                 : sink_write(o->sink, pos, o->buffer, len, ret_failure);
+    o->times->write_us += clock_mono_us() - hashed;
+    return e;
+}
+
+enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length, bool to_end,
+                             bool by_leaf, uint64_t *ret_moved, struct failure *ret_failure) {
+    const struct transfer_options *o = c->options;
+    uint64_t *read_us =
+        source_capabilities(o->source)->is_remote ? &o->times->receive_us : &o->times->read_us;
+    uint64_t pos = offset;
+    leaf_hasher_reset(c->hasher);
+    *ret_moved = 0;
+    enum err e = sink_check_fence(o->sink, ret_failure);
+    if (e != OK) {
+        return e;
+    }
+    bool is_written =
+        path_choose(&c->choice, o->source, o->sink, offset, length, to_end) == PATH_REFLINK;
+    for (;;) {
+        if (transfer_is_cancelled(o)) {
+            return failure_set(ret_failure, ERR_CANCELLED, "transfer", NULL, 0, NULL);
+        }
+        if (by_leaf && pos % LEAF_BYTES == 0 && transfer_has_to_yield(o)) {
+            return OK;
+        }
+        size_t len;
+        uint64_t hole, start = clock_mono_us();
+        e = source_read(o->source, o->buffer, read_bytes(c, pos, by_leaf), &len, &hole,
+                        ret_failure);
+        *read_us += clock_mono_us() - start;
+        if (e != OK || (len == 0 && hole == 0)) {
+            return e;
+        }
+        e = pass_on(c, pos, len, hole, is_written, ret_failure);
+        if (e != OK) {
+            return e;
+        }
+        pos += len + hole;
+        *ret_moved = pos - offset;
+        atomic_fetch_add_explicit(&o->control->bytes, len + hole, memory_order_relaxed);
+        keep_pace(c, len);
+        if (pos - offset >= length) {
+            return OK; // a source knows its end, too; this saves asking
+        }
+    }
+}
+
+size_t transfer_same_leaves(enum hash_algorithm a, const uint8_t *ours, size_t n_ours,
+                            const uint8_t *theirs, size_t n_theirs) {
+    size_t size = hash_digest_bytes(a), n = n_ours < n_theirs ? n_ours : n_theirs, same = 0;
+    while (same < n && memcmp(ours + same * size, theirs + same * size, size) == 0) {
+        same++;
+    }
+    return same;
+}
+
+enum err transfer_corrupt(const struct transfer_options *o, const struct object_entry *e,
+                          uint64_t leaf, const uint8_t *ours, const uint8_t *theirs,
+                          struct failure *ret_failure) {
+    char here[2 * HASH_MAX_BYTES + 1], there[2 * HASH_MAX_BYTES + 1];
+    hash_hex(ours, hash_digest_bytes(o->digest), here);
+    hash_hex(theirs, hash_digest_bytes(o->digest), there);
+    return failure_set(ret_failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
+                       "leaf %llu has digest %s at the source and %s here",
+                       (unsigned long long)leaf, there, here);
+}
