@@ -211,8 +211,10 @@ enum err conn_receive(struct conn *c, int64_t idle_ms, struct frame_header *ret_
                                        "a frame with flags that were not agreed on");
         }
         c->payload_left = h.length;
-        c->is_data = h.type == FRAME_DATA;
-        c->is_bulk = c->is_data && h.length >= DIRECT_MIN;
+        c->is_bulk = h.type == FRAME_DATA && h.length >= DIRECT_MIN;
+        if (h.type == FRAME_DATA) { // taken at the caller's pace: only stalls count
+            c->frame_until_ms = INT64_MAX;
+        }
         if (is_known(h.type)) {
             *ret_header = h;
             return OK;
@@ -238,16 +240,13 @@ enum err conn_receive_payload(struct conn *c, void *buf, size_t len, struct fail
         if (n > 0) {
             memcpy(to, c->in + c->in_at, n);
             c->in_at += n;
-        } else if (c->is_data && len >= DIRECT_MIN) {
+        } else if (c->is_bulk) {
             n = len;
             e = wire_receive(c->wire, to, n);
             if (e) {
                 return wire_failed(c, e, "receive", ret_failure);
             }
         } else {
-            if (c->is_data) { // taken at the caller's pace: only stalls count
-                c->frame_until_ms = INT64_MAX;
-            }
             e = fill(c, 1, ret_failure);
         }
         if (e) {
@@ -260,11 +259,26 @@ enum err conn_receive_payload(struct conn *c, void *buf, size_t len, struct fail
 }
 
 enum err conn_skip_payload(struct conn *c, size_t len, struct failure *ret_failure) {
-    uint8_t scratch[4096];
-
+    if (len > c->payload_left) {
+        return conn_broke_protocol(c, ret_failure, "a frame that is too short");
+    }
+    c->payload_left -= (uint32_t)len;
     while (len > 0) {
-        size_t n = len < sizeof(scratch) ? len : sizeof(scratch);
-        enum err e = conn_receive_payload(c, scratch, n, ret_failure);
+        size_t buffered = c->in_len - c->in_at;
+        size_t n = len < buffered ? len : buffered;
+        enum err e = OK;
+
+        if (n > 0) {
+            c->in_at += n;
+        } else if (c->is_bulk) { // the buffer is empty: it can be overwritten
+            n = len < CONN_BUFFER_BYTES ? len : (size_t)CONN_BUFFER_BYTES;
+            e = wire_receive(c->wire, c->in, n);
+            if (e) {
+                return wire_failed(c, e, "receive", ret_failure);
+            }
+        } else {
+            e = fill(c, 1, ret_failure);
+        }
         if (e) {
             return e;
         }

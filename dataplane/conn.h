@@ -25,10 +25,16 @@ MUST_CHECK enum err conn_new(struct wire *take_wire, struct conn **ret_conn);
 void conn_free(struct conn *c);  // NULL is fine
 void conn_abort(struct conn *c); // any thread
 
-// Says HELLO as executor @agent, and checks that the answer comes from @peer.
-// ERR_DENIED: somebody else answers there; or the peer's reason.
-MUST_CHECK enum err conn_hello(struct conn *c, const char *cluster, const char *agent,
-                               const char *peer, struct failure *ret_failure);
+struct conn_hello {
+    const char *cluster, *agent;   // ours
+    const char *peer;              // who should be there
+    int64_t timeout_ms;            // for the answer; 0 or more than that: CONN_HELLO_MS
+    const _Atomic bool *cancelled; // looked at while waiting; NULL is fine
+};
+// Says HELLO as an executor. ERR_DENIED: another agent answers there; ERR_CANCELLED; or the
+// peer's reason.
+MUST_CHECK enum err conn_hello(struct conn *c, const struct conn_hello *o,
+                               struct failure *ret_failure);
 // The source's side: waits for HELLO and answers. @cluster NULL: nobody is served yet.
 // What is refused was answered with the reason.
 MUST_CHECK enum err conn_welcome(struct conn *c, const char *cluster, const char *agent,

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/conn_impl.h"
 
+#include <stdatomic.h>
 #include <string.h>
+
+enum { CANCEL_LOOK_MS = 100 };
 
 // Receives one frame with a payload of at most @cap bytes.
 static enum err receive_whole(struct conn *c, struct frame_header *ret_header, uint8_t *buf,
@@ -49,8 +52,28 @@ static enum err check_welcome(struct conn *c, const struct frame_header *h, cons
     return OK;
 }
 
-enum err conn_hello(struct conn *c, const char *cluster, const char *agent, const char *peer,
-                    struct failure *ret_failure) {
+// Waits for the answer in short steps, so that it can be cancelled.
+static enum err wait_answer(struct conn *c, const struct conn_hello *o,
+                            struct failure *ret_failure) {
+    int64_t left_ms =
+        o->timeout_ms > 0 && o->timeout_ms < CONN_HELLO_MS ? o->timeout_ms : (int64_t)CONN_HELLO_MS;
+    enum err e = ERR_TIMEOUT;
+
+    while (e == ERR_TIMEOUT && left_ms > 0) {
+        int64_t step_ms = left_ms < CANCEL_LOOK_MS ? left_ms : (int64_t)CANCEL_LOOK_MS;
+        if (o->cancelled && atomic_load(o->cancelled)) {
+            e = ERR_CANCELLED;
+            break;
+        }
+        e = wire_wait_readable(c->wire, step_ms);
+        left_ms -= step_ms;
+    }
+    return e ? failure_set(ret_failure, e, "connect", o->peer, strlen(o->peer),
+                           "%s: no answer to the greeting from %s", err_text(e), wire_peer(c->wire))
+             : OK;
+}
+
+enum err conn_hello(struct conn *c, const struct conn_hello *o, struct failure *ret_failure) {
     struct frame_hello hello = {.version_min = FRAME_VERSION_MIN,
                                 .version_max = FRAME_VERSION_MAX,
                                 .role = FRAME_ROLE_EXECUTOR};
@@ -58,12 +81,12 @@ enum err conn_hello(struct conn *c, const char *cluster, const char *agent, cons
     struct frame_header h = {.type = FRAME_HELLO};
     enum err e;
 
-    if (strlen(cluster) >= sizeof(hello.cluster) || strlen(agent) >= sizeof(hello.agent)) {
-        return failure_set(ret_failure, ERR_INVALID, "connect", agent, strlen(agent),
+    if (strlen(o->cluster) >= sizeof(hello.cluster) || strlen(o->agent) >= sizeof(hello.agent)) {
+        return failure_set(ret_failure, ERR_INVALID, "connect", o->agent, strlen(o->agent),
                            "this name is too long");
     }
-    strcpy(hello.cluster, cluster);
-    strcpy(hello.agent, agent);
+    strcpy(hello.cluster, o->cluster);
+    strcpy(hello.agent, o->agent);
     memcpy(hello.nonce, c->local_nonce, sizeof(hello.nonce));
     begin_handshake(c);
     h.length = (uint32_t)frame_hello_encode(&hello, buf);
@@ -72,10 +95,13 @@ enum err conn_hello(struct conn *c, const char *cluster, const char *agent, cons
         e = conn_flush(c, ret_failure);
     }
     if (!e) {
+        e = wait_answer(c, o, ret_failure);
+    }
+    if (!e) {
         e = receive_whole(c, &h, buf, sizeof(buf), ret_failure);
     }
     if (!e) {
-        e = check_welcome(c, &h, buf, cluster, peer, ret_failure);
+        e = check_welcome(c, &h, buf, o->cluster, o->peer, ret_failure);
     }
     end_handshake(c);
     return e;

@@ -15,7 +15,6 @@ struct conn {
     uint64_t out_since_us;  // when the first byte in @out was put there
     uint32_t payload_left;  // of the frame received last
     bool is_bulk;           // that is a large DATA: take the next header alone
-    bool is_data;           // that is a DATA of any size
     bool ended;             // the peer closed between two frames
     int64_t frame_ms;       // a frame is complete within that
     int64_t frame_until_ms; // and the present one by then
