@@ -103,6 +103,13 @@ void flow_free(struct flow *f) {
     }
 }
 
+void flow_same_request(const char *existing_flow, const char *request_id,
+                       struct failure *ret_failure) {
+    (void)failure_set(ret_failure, ERR_EXISTS, "submit", request_id, strlen(request_id),
+                      "this request id exists already, with another spec (flow %s)", existing_flow);
+    failure_remedy(ret_failure, "use a new request id for a new request");
+}
+
 struct accepting {
     struct core *core;
     struct flow_entry *entry;
@@ -124,10 +131,7 @@ static void on_inserted(void *arg, enum err result, const char *existing, bool s
         if (result != OK) {
             (void)failure_set(&f, result, "submit", NULL, 0, "the flow could not be stored");
         } else if (!same) {
-            (void)failure_set(&f, ERR_EXISTS, "submit", e->request_id, strlen(e->request_id),
-                              "this request id exists already, with another spec (flow %s)",
-                              existing);
-            failure_remedy(&f, "use a new request id for a new request");
+            flow_same_request(existing, e->request_id, &f);
         }
         a->done(a->arg, existing, f.err == OK, f.err == OK ? NULL : &f);
         flows_forget(c->flows, e);
@@ -214,23 +218,35 @@ void flow_set_phase(struct core *c, struct flow *f, enum flow_phase phase) {
 }
 
 void flow_sink_into_directory(struct core *c, struct flow *f) {
-    const uint8_t *end = f->source.root + f->source.root_len, *name = end;
-    if (f->source_is_contents || f->sink_is_named) {
+    if (f->sink_is_named) {
         return;
     }
+    if (flow_name_sink(f) == OK) { // its length was checked at submission
+        flow_store(c, flow_entry_of(f));
+    }
+}
+
+enum err flow_name_sink(struct flow *f) {
+    const ProtobufCBinaryData *path = &f->spec->source->posix->path;
+    size_t end = path->len;
+    while (end > 0 && path->data[end - 1] == '/') {
+        end--;
+    }
+    size_t begin = end;
+    while (begin > 0 && path->data[begin - 1] != '/') {
+        begin--;
+    }
+    size_t len = end - begin, used = f->sink.root_len;
+    if (used + 1 + len > sizeof f->sink.root) {
+        return ERR_NAME_TOO_LONG;
+    }
+    if (used > 0 && len > 0) {
+        f->sink.root[used++] = '/';
+    }
+    memcpy(f->sink.root + used, path->data + begin, len);
+    f->sink.root_len = used + len;
     f->sink_is_named = true;
-    while (name > f->source.root && name[-1] != '/') {
-        name--;
-    }
-    size_t len = (size_t)(end - name);
-    if (len > 0 && f->sink.root_len + 1 + len <= sizeof f->sink.root) {
-        if (f->sink.root_len > 0) {
-            f->sink.root[f->sink.root_len++] = '/';
-        }
-        memcpy(f->sink.root + f->sink.root_len, name, len);
-        f->sink.root_len += len;
-    }
-    flow_store(c, flow_entry_of(f));
+    return OK;
 }
 
 static void refuse(const struct flow *f, const char *what,

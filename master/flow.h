@@ -82,6 +82,8 @@ MUST_CHECK enum err flows_admit(const struct flows *f, struct failure *ret_failu
 // (ERR_NO_MEMORY).
 MUST_CHECK enum err flow_new(struct core *c, Sluice__V1__FlowSpec *take_spec, struct flow **ret_f);
 void flow_free(struct flow *f);
+// The sink's root gets the source's name at its end. ERR_NAME_TOO_LONG.
+MUST_CHECK enum err flow_name_sink(struct flow *f);
 // Stores the flow and puts it into the queue. @done after the commit: with its id; or with that
 // of the flow that the same request made before (@existed); or with the failure (ERR_EXISTS:
 // the same request id with another spec), and then the flow is gone.
@@ -89,6 +91,9 @@ void flow_accept(struct core *c, struct flow *take_f, const char *request_id,
                  void (*done)(void *arg, const char *flow_id, bool existed,
                               const struct failure *failure),
                  void *arg);
+// The failure of a request whose id another one has (ERR_EXISTS).
+void flow_same_request(const char *existing_flow, const char *request_id,
+                       struct failure *ret_failure);
 // @done(NULL) when no byte moves any more and that is stored. ERR_STATE: it is not STARTED, or
 // this holder suspended it before; or it ended, or was resumed, meanwhile.
 void flow_suspend(struct core *c, struct flow *f, unsigned holder, const char *reason,

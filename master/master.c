@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/rpc/descriptors.h"
 #include "common/rpc/rpc.h"
 #include "master/agents.h"
 #include "master/core.h"
@@ -19,9 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DRAIN_GRACE_MS = 1000 };
-
-extern const char _binary_descriptors_bin_start[], _binary_descriptors_bin_end[];
+enum { DRAIN_GRACE_MS = 1000, SETTLE_ROUNDS = 16 };
 
 struct master {
     const struct master_options *options;
@@ -31,6 +30,7 @@ struct master {
     pthread_t thread;
     bool thread_runs;
     bool serves; // the server was started
+    int rounds;
     char address[300];
     // handed from the core's thread to the one that started it
     pthread_mutex_t lock;
@@ -91,9 +91,7 @@ static enum err serve(struct master *m, struct failure *f) {
     cluster_service_add(m->server, m->core);
     agent_service_add(m->server, m->core);
     rpc_health_add(m->server);
-    enum err e = rpc_reflection_add(
-        m->server, _binary_descriptors_bin_start,
-        (size_t)(_binary_descriptors_bin_end - _binary_descriptors_bin_start), services);
+    enum err e = rpc_reflection_add(m->server, descriptors_bytes(), descriptors_len(), services);
     if (e != OK) {
         return failure_set(f, e, "start", NULL, 0, "server reflection cannot be offered");
     }
@@ -148,16 +146,22 @@ static void *run(void *arg) {
     return NULL;
 }
 
-static void stop_loop(void *arg) {
+// An answer of the database may lead to another question, which is refused, by posting: after
+// a few rounds nothing is on its way any more.
+static void settle(void *arg) {
     struct master *m = arg;
-    loop_stop(m->loop);
+    if (m->rounds++ < SETTLE_ROUNDS) {
+        loop_post(m->loop, settle, m);
+    } else {
+        loop_stop(m->loop);
+    }
 }
 
-// What was queued is committed, and its callbacks are posted before the loop's last closure.
+// What was queued is committed, and its answers are posted.
 static void on_drained(void *arg) {
     struct master *m = arg;
-    database_close(take_ptr(m->core->database));
-    loop_post(m->loop, stop_loop, m);
+    database_stop(m->core->database);
+    settle(m);
 }
 
 static void begin_stop(void *arg) {

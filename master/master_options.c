@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "master/master_options.h"
 
+#include "common/address.h"
 #include "common/config.h"
 #include "common/hash.h"
 #include "common/log.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define GIB ((uint64_t)1 << 30)
@@ -30,25 +30,6 @@ static const struct master_options defaults = {
     .agents = 10000,
     .task_retries = 5,
 };
-
-bool master_options_is_loopback(const char *address) {
-    const char *colon = strrchr(address, ':');
-    size_t len = colon == NULL ? strlen(address) : (size_t)(colon - address);
-    if (len > 1 && address[0] == '[' && address[len - 1] == ']') {
-        return len == 5 && strncmp(address, "[::1]", 5) == 0;
-    }
-    return (len == 9 && strncmp(address, "localhost", 9) == 0) ||
-           (len > 4 && strncmp(address, "127.", 4) == 0 && strspn(address, "0123456789.") >= len);
-}
-
-static bool has_port(const char *address) {
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address || colon[1] == '\0' ||
-        strspn(colon + 1, "0123456789") != strlen(colon + 1) || strlen(colon + 1) > 5) {
-        return false;
-    }
-    return strtoul(colon + 1, NULL, 10) <= 65535;
-}
 
 static enum err read_texts(struct config_node *n, struct master_options *o, struct failure *f) {
     const struct {
@@ -164,11 +145,12 @@ static enum err judge(struct config_node *n, const struct master_options *o, str
         return config_complain(n, "log_level", f, "'%s' is none of error, warn, info, debug",
                                o->log_level);
     }
-    if (!has_port(o->listen)) {
-        return config_complain(n, "listen", f, "'%s' is not HOST:PORT (port 0: any free one)",
-                               o->listen);
+    struct address address;
+    struct failure why = {0};
+    if (address_parse(o->listen, &address, &why) != OK) {
+        return config_complain(n, "listen", f, "%s", why.message);
     }
-    if (!o->tls && !master_options_is_loopback(o->listen)) {
+    if (!o->tls && !address_is_loopback(&address)) {
         enum err e = config_complain(
             n, "listen", f, "'%s' is not a loopback address, and there is no tls", o->listen);
         failure_remedy(f, "add tls: {certificate, key, ca}, or listen on 127.0.0.1");

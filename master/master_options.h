@@ -29,7 +29,5 @@ struct master_options {
 // The texts belong to @c, which must outlive the options.
 MUST_CHECK enum err master_options_read(struct config *c, struct master_options *ret_options,
                                         struct failure *ret_failure);
-// Is the host of "host:port" this machine itself? Names but "localhost" count as other machines.
-bool master_options_is_loopback(const char *address);
 
 #endif

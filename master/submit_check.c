@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/cleanup.h"
+#include "common/location.h"
+#include "common/utf8.h"
+#include "master/submit.h"
+
+#include <string.h>
+
+static enum err invalid(struct failure *f, const char *field, const char *why) {
+    enum err e = failure_set(f, ERR_INVALID, "submit", field, strlen(field), "%s: %s", field, why);
+    failure_remedy(f, "correct %s in the flow's spec", field);
+    return e;
+}
+
+static enum err unimplemented(struct failure *f, const char *field) {
+    enum err e = failure_set(f, ERR_UNIMPLEMENTED, "submit", field, strlen(field),
+                             "%s is not supported by this version", field);
+    failure_remedy(f, "leave %s out", field);
+    return e;
+}
+
+static enum err check_location(const Sluice__V1__Location *l, const char *field,
+                               struct failure *f) {
+    if (l == NULL || l->kind_case == SLUICE__V1__LOCATION__KIND__NOT_SET) {
+        return invalid(f, field, "is missing");
+    }
+    if (l->kind_case != SLUICE__V1__LOCATION__KIND_POSIX) {
+        enum err e =
+            failure_set(f, ERR_UNIMPLEMENTED, "submit", field, strlen(field),
+                        "%s: S3 and HTTPS locations are not supported by this version", field);
+        failure_remedy(f, "use SITE:/path");
+        return e;
+    }
+    const Sluice__V1__PosixLocation *p = l->posix;
+    struct location parsed;
+    if (p->path.len > SUBMIT_PATH_MAX) {
+        return invalid(f, field, "has a path that is too long");
+    }
+    enum err e = location_posix(p->site, p->agent, p->path.data, p->path.len, &parsed, f);
+    if (e == OK) {
+        location_deinit(&parsed);
+    }
+    return e;
+}
+
+static enum err check_text(const char *text, const char *field, struct failure *f) {
+    if (strlen(text) > SUBMIT_TEXT_MAX) {
+        return invalid(f, field, "is too long");
+    }
+    return utf8_is_valid(text, strlen(text)) ? OK : invalid(f, field, "is not UTF-8");
+}
+
+static enum err check_texts(const Sluice__V1__FlowSpec *s, struct failure *f) {
+    enum err e = check_text(s->owner, "owner", f);
+    if (e == OK) {
+        e = check_text(s->namespace_, "namespace", f);
+    }
+    if (e == OK && s->n_labels > SUBMIT_LABELS_MAX) {
+        e = invalid(f, "labels", "are too many");
+    }
+    for (size_t i = 0; e == OK && i < s->n_labels; i++) {
+        e = check_text(s->labels[i]->key, "labels", f);
+        if (e == OK) {
+            e = check_text(s->labels[i]->value, "labels", f);
+        }
+    }
+    return e;
+}
+
+static enum err check_built(const Sluice__V1__FlowSpec *s, struct failure *f) {
+    const struct {
+        bool wanted;
+        const char *field;
+    } missing[] = {
+        {s->n_after > 0, "after"},
+        {s->run_as[0] != '\0', "run_as"},
+        {s->n_credentials > 0, "credentials"},
+        {s->callback_url[0] != '\0', "callback_url"},
+        {s->delete_extra != 0, "delete_extra"},
+        {s->dry_run != 0, "dry_run"},
+        {s->limits != NULL && s->limits->bytes_per_s != 0, "limits.bytes_per_s"},
+        {s->limits != NULL && s->limits->streams != 0, "limits.streams"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(missing); i++) {
+        if (missing[i].wanted) {
+            return unimplemented(f, missing[i].field);
+        }
+    }
+    return OK;
+}
+
+static enum err check_numbers(const Sluice__V1__FlowSpec *s, int64_t now_ms, struct failure *f) {
+    if (s->durability < SLUICE__V1__DURABILITY__DURABILITY_UNSPECIFIED ||
+        s->durability > SLUICE__V1__DURABILITY__TASK) {
+        return invalid(f, "durability", "is none that is known");
+    }
+    if (s->digest < SLUICE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_UNSPECIFIED ||
+        s->digest > SLUICE__V1__DIGEST_ALGORITHM__SHA_256) {
+        return invalid(f, "digest", "is none that is known");
+    }
+    if (s->weight > 1000) {
+        return invalid(f, "weight", "is above 1000");
+    }
+    if (s->limits != NULL && s->limits->retries > 100) {
+        return invalid(f, "limits.retries", "is above 100");
+    }
+    if (s->not_before_ms < 0) {
+        return invalid(f, "not_before_ms", "is negative");
+    }
+    if (s->deadline_ms != 0 && (s->deadline_ms <= now_ms || s->deadline_ms <= s->not_before_ms)) {
+        return invalid(f, "deadline_ms", "has passed, or comes before not_before_ms");
+    }
+    return OK;
+}
+
+enum err submit_check(const Sluice__V1__FlowSpec *spec, int64_t now_ms,
+                      struct failure *ret_failure) {
+    if (spec == NULL) {
+        return invalid(ret_failure, "spec", "is missing");
+    }
+    enum err e = check_location(spec->source, "source", ret_failure);
+    if (e == OK) {
+        e = check_location(spec->destination, "destination", ret_failure);
+    }
+    if (e == OK) {
+        e = check_texts(spec, ret_failure);
+    }
+    if (e == OK) {
+        e = check_built(spec, ret_failure);
+    }
+    if (e == OK) {
+        e = check_numbers(spec, now_ms, ret_failure);
+    }
+    return e;
+}
