@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/daemon.h"
+
+#include "common/address.h"
+#include "common/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// ---- signals ----
+
+struct daemon_signals {
+    struct loop *loop;
+    void (*on_terminate)(void *);
+    void (*on_reload)(void *);
+    void *arg;
+    pthread_t thread;
+    atomic_bool stopping;
+};
+
+static void taken_signals(sigset_t *ret_set) {
+    sigemptyset(ret_set);
+    sigaddset(ret_set, SIGTERM);
+    sigaddset(ret_set, SIGINT);
+    sigaddset(ret_set, SIGHUP);
+}
+
+void daemon_block_signals(void) {
+    sigset_t set;
+    taken_signals(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static void *take_signals(void *arg) {
+    struct daemon_signals *s = arg;
+    sigset_t set;
+    int sig = 0;
+    taken_signals(&set);
+    while (sigwait(&set, &sig) == 0 && !atomic_load(&s->stopping)) {
+        loop_post(s->loop, sig == SIGHUP ? s->on_reload : s->on_terminate, s->arg);
+    }
+    return NULL;
+}
+
+enum err daemon_signals_start(struct loop *loop, void (*on_terminate)(void *),
+                              void (*on_reload)(void *), void *arg,
+                              struct daemon_signals **ret_signals) {
+    struct daemon_signals *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    s->loop = loop;
+    s->on_terminate = on_terminate;
+    s->on_reload = on_reload;
+    s->arg = arg;
+    if (pthread_create(&s->thread, NULL, take_signals, s) != 0) {
+        free(s);
+        return ERR_AGAIN;
+    }
+    *ret_signals = s;
+    return OK;
+}
+
+void daemon_signals_stop(struct daemon_signals *s) {
+    if (s != NULL) {
+        atomic_store(&s->stopping, true);
+        pthread_kill(s->thread, SIGHUP); // to this thread alone: ends its wait
+        pthread_join(s->thread, NULL);
+        free(s);
+    }
+}
+
+// ---- files ----
+
+enum err daemon_write_port_file(const char *path, const char *addr, int port,
+                                struct failure *ret_failure) {
+    AUTO(auto_free) char *temp = NULL;
+    AUTO(auto_close) int fd = -1;
+    struct address a;
+    char text[300];
+    size_t len = strlen(path);
+    enum err err = address_parse(addr, &a, ret_failure);
+    if (err != OK) {
+        return err;
+    }
+    bool v6 = strchr(a.host, ':') != NULL;
+    int n = snprintf(text, sizeof text, "%s%s%s:%d\n", v6 ? "[" : "", a.host, v6 ? "]" : "", port);
+    if (asprintf(&temp, "%s.%d.new", path, (int)getpid()) < 0) {
+        temp = NULL;
+        return failure_set(ret_failure, ERR_NO_MEMORY, "write the port file", path, len, NULL);
+    }
+    fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return failure_errno(ret_failure, errno, "write the port file", path, len);
+    }
+    errno = ENOSPC; // for a short write
+    if (write(fd, text, (size_t)n) != n || rename(temp, path) != 0) {
+        err = failure_errno(ret_failure, errno, "write the port file", path, len);
+        unlink(temp);
+    }
+    return err;
+}
+
+enum err daemon_lock_directory(const char *dir, int *ret_fd, struct failure *ret_failure) {
+    size_t len = strlen(dir);
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        return failure_errno(ret_failure, errno, "make the state directory", dir, len);
+    }
+    AUTO(auto_close) int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0) {
+        return failure_errno(ret_failure, errno, "open the state directory", dir, len);
+    }
+    AUTO(auto_close) int fd = openat(dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return failure_errno(ret_failure, errno, "lock the state directory", dir, len);
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *ret_fd = take_fd(&fd);
+        return OK;
+    }
+    if (errno != EWOULDBLOCK) {
+        return failure_errno(ret_failure, errno, "lock the state directory", dir, len);
+    }
+    enum err err = failure_set(ret_failure, ERR_LOCKED, "lock the state directory", dir, len,
+                               "another process uses it");
+    failure_remedy(ret_failure, "stop the other process, or give this one a state_dir of its own");
+    return err;
+}
+
+// ---- names ----
+
+enum err daemon_boot_id(char ret_id[DAEMON_BOOT_ID_SIZE], struct failure *ret_failure) {
+    static const char path[] = "/proc/sys/kernel/random/boot_id";
+    char text[DAEMON_BOOT_ID_SIZE] = "";
+    AUTO(auto_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return failure_errno(ret_failure, errno, "read the boot id", path, sizeof path - 1);
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    if (n <= 0) {
+        return failure_errno(ret_failure, n < 0 ? errno : EIO, "read the boot id", path,
+                             sizeof path - 1);
+    }
+    text[strcspn(text, "\n")] = '\0';
+    memcpy(ret_id, text, sizeof text);
+    return OK;
+}
+
+void daemon_host_name(char ret_name[DAEMON_HOST_SIZE]) {
+    if (gethostname(ret_name, DAEMON_HOST_SIZE) != 0) {
+        snprintf(ret_name, DAEMON_HOST_SIZE, "localhost");
+    }
+    ret_name[DAEMON_HOST_SIZE - 1] = '\0';
+}

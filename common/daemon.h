@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a daemon needs of its machine, whatever it serves: signals, its port file, its state
+// directory, names.
+#ifndef COMMON_DAEMON_H
+#define COMMON_DAEMON_H
+
+#include "common/err.h"
+#include "common/failure.h"
+#include "common/rpc/loop.h"
+
+#include <stddef.h>
+
+// ---- signals ----
+
+// Before any thread is started (so before loop_new()): SIGTERM, SIGINT and SIGHUP then wait for
+// daemon_signals_start(), and SIGPIPE is ignored.
+void daemon_block_signals(void);
+
+struct daemon_signals;
+// A thread that takes the signals and posts to @loop: @on_terminate for SIGTERM and SIGINT,
+// @on_reload for SIGHUP. ERR_NO_MEMORY, ERR_AGAIN (no thread).
+MUST_CHECK enum err daemon_signals_start(struct loop *loop, void (*on_terminate)(void *),
+                                         void (*on_reload)(void *), void *arg,
+                                         struct daemon_signals **ret_signals);
+// Nothing is posted after it. Before loop_free().
+void daemon_signals_stop(struct daemon_signals *s);
+
+// ---- files ----
+
+// "127.0.0.1:7000\n" into @path, whole or not at all; readers that wait for the file see no
+// half of it. @addr is what was configured, whose port is replaced by @port.
+MUST_CHECK enum err daemon_write_port_file(const char *path, const char *addr, int port,
+                                           struct failure *ret_failure);
+
+// Makes @dir (mode 0700) if it is missing, and holds it until the returned descriptor is closed
+// or the process ends. ERR_LOCKED: another process has it.
+MUST_CHECK enum err daemon_lock_directory(const char *dir, int *ret_fd,
+                                          struct failure *ret_failure);
+
+// ---- names ----
+
+enum { DAEMON_BOOT_ID_SIZE = 37, DAEMON_HOST_SIZE = 256 };
+// A new one with each boot of the machine.
+MUST_CHECK enum err daemon_boot_id(char ret_id[DAEMON_BOOT_ID_SIZE], struct failure *ret_failure);
+void daemon_host_name(char ret_name[DAEMON_HOST_SIZE]);
+
+#endif
