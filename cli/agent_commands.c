@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// agents, drain, undrain.
+#include "cli/agent_json.h"
+#include "cli/client.h"
+#include "cli/quantity.h"
+#include "cli/report.h"
+#include "common/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int print_agent(const struct invocation *inv, const Sluice__V1__AgentInfo *agent) {
+    if (inv->json) {
+        return report_json(inv, agent_to_json(agent));
+    }
+    agent_print(agent, clock_wall_ms(&clock_system), stdout);
+    return EXIT_DELIVERED;
+}
+
+int run_agents(const struct invocation *inv) {
+    struct client client = {0};
+    struct failure f;
+    AUTO(auto_free_reply) ProtobufCMessage *reply = NULL;
+    Sluice__V1__ListAgentsRequest request = SLUICE__V1__LIST_AGENTS_REQUEST__INIT;
+    const char *site = invocation_value(inv, "site", 0);
+    if (site) {
+        request.site = (char *)(uintptr_t)site;
+    }
+    enum err e = client_open(inv, &client, &f);
+    if (!e) {
+        e = client_call(&client, "ClusterService/ListAgents", &request.base,
+                        &sluice__v1__list_agents_response__descriptor, CALL_TIMEOUT_MS, &reply, &f);
+    }
+    client_close(&client);
+    if (e) {
+        return report_failure(inv, &f);
+    }
+    const Sluice__V1__ListAgentsResponse *list = (const Sluice__V1__ListAgentsResponse *)reply;
+    int code = EXIT_DELIVERED;
+    for (size_t i = 0; i < list->n_agents && code == EXIT_DELIVERED; i++) {
+        code = print_agent(inv, list->agents[i]);
+    }
+    return report_end(inv, code);
+}
+
+static int change_agent(const struct invocation *inv, const char *method,
+                        const ProtobufCMessage *request) {
+    struct client client = {0};
+    struct failure f;
+    AUTO(auto_free_reply) ProtobufCMessage *reply = NULL;
+    enum err e = client_open(inv, &client, &f);
+    if (!e) {
+        e = client_call(&client, method, request, &sluice__v1__agent_info__descriptor,
+                        CALL_SETTLE_TIMEOUT_MS, &reply, &f);
+    }
+    client_close(&client);
+    if (e) {
+        return report_failure(inv, &f);
+    }
+    return report_end(inv, print_agent(inv, (const Sluice__V1__AgentInfo *)reply));
+}
+
+int run_drain(const struct invocation *inv) {
+    Sluice__V1__DrainAgentRequest request = SLUICE__V1__DRAIN_AGENT_REQUEST__INIT;
+    const char *grace = invocation_value(inv, "grace", 0);
+    int64_t grace_ms = 0;
+    if (grace && (!quantity_duration(grace, &grace_ms) || grace_ms > UINT32_MAX)) {
+        struct failure f;
+        failure_set(&f, ERR_INVALID, "use", grace, strlen(grace),
+                    "--grace takes a time like 30s or 5min");
+        failure_remedy(&f, "see `sluice drain --help`");
+        return report_failure(inv, &f);
+    }
+    request.agent = inv->args[0];
+    request.grace_ms = (uint32_t)grace_ms;
+    return change_agent(inv, "ClusterService/DrainAgent", &request.base);
+}
+
+int run_undrain(const struct invocation *inv) {
+    Sluice__V1__UndrainAgentRequest request = SLUICE__V1__UNDRAIN_AGENT_REQUEST__INIT;
+    request.agent = inv->args[0];
+    return change_agent(inv, "ClusterService/UndrainAgent", &request.base);
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files of a local cluster; see the map in cluster.h.
+#ifndef CLI_CLUSTER_FILES_H
+#define CLI_CLUSTER_FILES_H
+
+#include "cli/cluster.h"
+
+// The directories, also those of default volumes.
+MUST_CHECK enum err cluster_make_directories(const struct cluster *c, struct failure *ret_failure);
+// ERR_LOCKED: another `sluice up` has this directory.
+MUST_CHECK enum err cluster_lock(const char *dir, int *ret_fd, struct failure *ret_failure);
+
+// @listen: where the master is to listen.
+MUST_CHECK enum err cluster_write_master_config(const struct cluster *c, const char *listen,
+                                                struct failure *ret_failure);
+// Of the agents and of clients, once c->master is known.
+MUST_CHECK enum err cluster_write_other_configs(const struct cluster *c,
+                                                struct failure *ret_failure);
+// The address that the master has written. false: not yet.
+bool cluster_read_port(const struct cluster *c, char ret_address[64]);
+
+// Removes a temporary directory if no default volume in it holds anything but temporaries of
+// Sluice. false: it is kept.
+bool cluster_remove_temporary(const struct up_options *o);
+
+#endif

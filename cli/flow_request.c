@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/flow_request.h"
+
+#include "cli/location_message.h"
+#include "cli/message_from_json.h"
+#include "cli/quantity.h"
+#include "common/ident.h"
+#include "common/utf8.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+// clang-format off
+#define REQUEST_OPTIONS                                                                            \
+    {"digest", 0, "xxh3|sha256", "how blocks are hashed to check every byte (default: xxh3)"},     \
+    {"durability", 0, "none|object|task",                                                          \
+     "when an object counts as delivered: written (none), on stable\n"                             \
+     "storage (object, the default), or that synced once a task (task)"},                          \
+    {"label", 'l', "KEY=VALUE", "a label to find the flow by; may be repeated"},                   \
+    {"limit-rate", 0, "RATE", "at most this many bytes a second, as in 200MiB/s"},                 \
+    {"streams", 0, "N", "data connections for each pair of agents, 1 to 64"},                      \
+    {"executors", 0, "N", "tasks that run at a time, 1 to 100000"},                                \
+    {"retries", 0, "N", "attempts of each task, 1 to 1000 (default: 5)"},                          \
+    {"priority", 'p', "N", "larger goes first, -1000 to 1000 (default: 0)"},                       \
+    {"weight", 0, "N", "share among flows of one priority, 1 to 1000"},                            \
+    {"not-before", 0, "TIME", "start no earlier: 2026-01-31T12:00:00Z, or +2h"},                   \
+    {"deadline", 0, "TIME", "give up then; written like --not-before"},                            \
+    {"after", 0, "ID", "wait until this flow is completed; may be repeated"},                      \
+    {"request-id", 0, "ID",                                                                        \
+     "the same ID again names the same flow instead of a second one\n"                             \
+     "(default: a new one)"}
+
+const struct command_option flow_request_options[] = {
+    REQUEST_OPTIONS,
+    {NULL, 0, NULL, NULL},
+};
+const struct command_option flow_request_options_and_file[] = {
+    {"file", 'f', "FILE", "read the flow from this file in JSON; - is standard input"},
+    REQUEST_OPTIONS,
+    {NULL, 0, NULL, NULL},
+};
+// clang-format on
+
+static enum err refuse(const struct invocation *inv, const char *option, const char *value,
+                       const char *why, struct failure *f) {
+    enum err e = failure_set(f, ERR_INVALID, "use", value, strlen(value), "--%s %s", option, why);
+    failure_remedy(f, "see `sluice %s --help`", inv->command->name);
+    return e;
+}
+
+static enum err set_json(json_t *object, const char *key, json_t *take_value, struct failure *f) {
+    if (json_object_set_new(object, key, take_value)) {
+        return failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
+    }
+    return OK;
+}
+
+static enum err add_text(const struct invocation *inv, const char *option, const char *key,
+                         json_t *spec, struct failure *f) {
+    const char *value = invocation_value(inv, option, 0);
+    if (!value) {
+        return OK;
+    }
+    if (!utf8_is_valid(value, strlen(value))) {
+        return refuse(inv, option, value, "takes text in UTF-8", f);
+    }
+    return set_json(spec, key, json_string(value), f);
+}
+
+// One of two spellings of each value, the user's and the message's.
+static enum err add_choice(const struct invocation *inv, const char *option, json_t *spec,
+                           const char *const choices[][2], size_t n, struct failure *f) {
+    const char *value = invocation_value(inv, option, 0);
+    if (!value) {
+        return OK;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(value, choices[i][0]) == 0) {
+            return set_json(spec, option, json_string(choices[i][1]), f);
+        }
+    }
+    return refuse(inv, option, value, "does not take this value", f);
+}
+
+static enum err add_number(const struct invocation *inv, const char *option, const char *key,
+                           int64_t min, int64_t max, json_t *object, struct failure *f) {
+    int64_t number = 0;
+    if (!invocation_has(inv, option)) {
+        return OK;
+    }
+    enum err e = invocation_integer(inv, option, min, max, &number, f);
+    return e ? e : set_json(object, key, json_integer(number), f);
+}
+
+static enum err add_time(const struct invocation *inv, const char *option, const char *key,
+                         int64_t now_ms, json_t *spec, struct failure *f) {
+    const char *value = invocation_value(inv, option, 0);
+    int64_t at_ms;
+    if (!value) {
+        return OK;
+    }
+    if (!quantity_time(value, now_ms, &at_ms)) {
+        return refuse(inv, option, value, "takes a time like 2026-01-31T12:00:00Z or +2h", f);
+    }
+    return set_json(spec, key, json_integer(at_ms), f);
+}
+
+static enum err add_labels(const struct invocation *inv, json_t *spec, struct failure *f) {
+    if (!invocation_has(inv, "label")) {
+        return OK;
+    }
+    json_t *labels = json_object_get(spec, "labels");
+    if (!json_is_object(labels)) {
+        enum err e = set_json(spec, "labels", json_object(), f);
+        if (e) {
+            return e;
+        }
+        labels = json_object_get(spec, "labels");
+    }
+    for (size_t i = 0; invocation_value(inv, "label", i); i++) {
+        const char *label = invocation_value(inv, "label", i);
+        const char *equals = strchr(label, '=');
+        if (!equals || equals == label || !utf8_is_valid(label, strlen(label))) {
+            return refuse(inv, "label", label, "takes KEY=VALUE in UTF-8", f);
+        }
+        if (json_object_setn_new_nocheck(labels, label, (size_t)(equals - label),
+                                         json_string(equals + 1))) {
+            return failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
+        }
+    }
+    return OK;
+}
+
+static enum err add_after(const struct invocation *inv, json_t *spec, struct failure *f) {
+    if (!invocation_has(inv, "after")) {
+        return OK;
+    }
+    json_t *list = json_array();
+    enum err e = set_json(spec, "after", list, f);
+    for (size_t i = 0; !e && invocation_value(inv, "after", i); i++) {
+        if (json_array_append_new(list, json_string(invocation_value(inv, "after", i)))) {
+            const char *id = invocation_value(inv, "after", i);
+            e = refuse(inv, "after", id, "takes a flow's id", f);
+        }
+    }
+    return e;
+}
+
+static enum err add_limits(const struct invocation *inv, json_t *spec, struct failure *f) {
+    json_t *limits = json_object_get(spec, "limits");
+    if (!json_is_object(limits)) {
+        limits = json_object();
+        enum err e = set_json(spec, "limits", limits, f);
+        if (e) {
+            return e;
+        }
+    }
+    const char *rate = invocation_value(inv, "limit-rate", 0);
+    uint64_t bytes_per_s;
+    if (rate && (!quantity_bytes(rate, &bytes_per_s) || bytes_per_s == 0)) {
+        return refuse(inv, "limit-rate", rate, "takes a rate like 200MiB/s", f);
+    }
+    enum err e = OK;
+    if (rate) {
+        e = set_json(limits, "bytes_per_s", json_integer((json_int_t)bytes_per_s), f);
+    }
+    if (e || (e = add_number(inv, "streams", "streams", 1, 64, limits, f)) != OK ||
+        (e = add_number(inv, "executors", "executors", 1, 100000, limits, f)) != OK) {
+        return e;
+    }
+    return add_number(inv, "retries", "retries", 1, 1000, limits, f);
+}
+
+static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t *spec,
+                            struct failure *f) {
+    static const char *const digests[][2] = {{"xxh3", "XXH3_128"}, {"sha256", "SHA_256"}};
+    static const char *const durabilities[][2] = {
+        {"none", "NONE"}, {"object", "OBJECT"}, {"task", "TASK"}};
+    enum err e;
+    if ((e = add_choice(inv, "digest", spec, digests, ARRAY_LEN(digests), f)) != OK ||
+        (e = add_choice(inv, "durability", spec, durabilities, ARRAY_LEN(durabilities), f)) != OK ||
+        (e = add_labels(inv, spec, f)) != OK || (e = add_limits(inv, spec, f)) != OK ||
+        (e = add_number(inv, "priority", "priority", -1000, 1000, spec, f)) != OK ||
+        (e = add_number(inv, "weight", "weight", 1, 1000, spec, f)) != OK ||
+        (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK ||
+        (e = add_time(inv, "deadline", "deadline_ms", now_ms, spec, f)) != OK) {
+        return e;
+    }
+    return add_after(inv, spec, f);
+}
+
+static enum err load_file(const char *path, json_t **ret_json, struct failure *f) {
+    json_error_t error;
+    bool from_stdin = strcmp(path, "-") == 0;
+    FILE *file = from_stdin ? stdin : fopen(path, "re");
+    if (!file) {
+        return failure_errno(f, errno, "open", path, strlen(path));
+    }
+    json_t *json = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    if (!from_stdin) {
+        fclose(file);
+    }
+    if (!json || !json_is_object(json)) {
+        enum err e =
+            failure_set(f, ERR_INVALID, "read", path, strlen(path),
+                        json ? "it is not an object" : "line %d: %s", error.line, error.text);
+        failure_remedy(f, "the file holds one FlowSpec in JSON, see docs/cli.md");
+        json_decref(json);
+        return e;
+    }
+    *ret_json = json;
+    return OK;
+}
+
+// {"request_id": …, "spec": {…}} from the file and the options, without the locations that
+// are arguments: those need not be text.
+static enum err build_json(const struct invocation *inv, int64_t now_ms, json_t **ret_json,
+                           struct failure *f) {
+    const char *path = invocation_value(inv, "file", 0);
+    json_t *spec = NULL;
+    enum err e = OK;
+    if (path) {
+        e = load_file(path, &spec, f);
+    } else if (!(spec = json_object())) {
+        e = failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
+    }
+    json_t *request = e ? NULL : json_pack("{s:o}", "spec", spec);
+    if (!request) {
+        return e ? e : failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
+    }
+    json_t *id = json_object_get(spec, "request_id");
+    if (id) {
+        e = set_json(request, "request_id", json_incref(id), f);
+        json_object_del(spec, "request_id");
+    }
+    if (e || (e = add_options(inv, now_ms, spec, f)) != OK ||
+        (e = add_text(inv, "request-id", "request_id", request, f)) != OK) {
+        json_decref(request);
+        return e;
+    }
+    if (!json_object_get(request, "request_id")) {
+        char fresh[IDENT_SIZE];
+        ident_new(now_ms, fresh);
+        if ((e = set_json(request, "request_id", json_string(fresh), f)) != OK) {
+            json_decref(request);
+            return e;
+        }
+    }
+    *ret_json = request;
+    return OK;
+}
+
+static enum err set_location(const char *text, Sluice__V1__Location **location, struct failure *f) {
+    Sluice__V1__Location *parsed;
+    enum err e = location_message_parse(text, strlen(text), &parsed, f);
+    if (e) {
+        return e;
+    }
+    if (*location) {
+        sluice__v1__location__free_unpacked(*location, NULL);
+    }
+    *location = parsed;
+    return OK;
+}
+
+static enum err check_arguments(const struct invocation *inv, struct failure *f) {
+    bool from_file = invocation_has(inv, "file");
+    if ((from_file && inv->n_args == 0) || inv->n_args == 2) {
+        return OK;
+    }
+    enum err e = failure_set(f, ERR_INVALID, "use", inv->command->name, strlen(inv->command->name),
+                             "it takes a source and a destination%s",
+                             from_file ? ", or neither with --file" : "");
+    failure_remedy(f, "see `sluice %s --help`", inv->command->name);
+    return e;
+}
+
+enum err flow_request_new(const struct invocation *inv, int64_t now_ms,
+                          Sluice__V1__SubmitFlowRequest **ret_request,
+                          struct failure *ret_failure) {
+    json_t *json = NULL;
+    ProtobufCMessage *m = NULL;
+    enum err e;
+    if ((e = check_arguments(inv, ret_failure)) != OK ||
+        (e = build_json(inv, now_ms, &json, ret_failure)) != OK) {
+        return e;
+    }
+    e = message_from_json(json, &sluice__v1__submit_flow_request__descriptor, "", &m, ret_failure);
+    json_decref(json);
+    if (e) {
+        return e;
+    }
+    AUTO(auto_flow_request_free)
+    Sluice__V1__SubmitFlowRequest *request = (Sluice__V1__SubmitFlowRequest *)m;
+    if (inv->n_args == 2 &&
+        ((e = set_location(inv->args[0], &request->spec->source, ret_failure)) != OK ||
+         (e = set_location(inv->args[1], &request->spec->destination, ret_failure)) != OK)) {
+        return e;
+    }
+    *ret_request = take_ptr(request);
+    return OK;
+}
+
+void flow_request_free(Sluice__V1__SubmitFlowRequest *r) {
+    if (r) {
+        sluice__v1__submit_flow_request__free_unpacked(r, NULL);
+    }
+}
