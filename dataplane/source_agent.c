@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/source_agent_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// How a step ended, if not well.
+struct trouble {
+    bool is_object; // the object cannot be read: for the caller. Else the peer failed.
+    struct failure reason;
+};
+
+static struct source_agent *impl(struct source *s) {
+    return (struct source_agent *)(void *)s;
+}
+
+static enum err broke_protocol(const struct source_agent *a, struct trouble *t, const char *what) {
+    return failure_set(&t->reason, ERR_PROTOCOL, "receive", NULL, 0, "'%s' sent %s",
+                       a->peers[a->peer].name, what);
+}
+
+static size_t n_leaves(const struct agent_object *o) {
+    return (size_t)((o->end - o->start + LEAF_BYTES - 1) / LEAF_BYTES);
+}
+
+static enum err add_digests(struct source_agent *a, const uint8_t *digests, size_t n,
+                            struct trouble *t) {
+    struct agent_object *o = &a->object;
+    size_t each = hash_digest_bytes(a->digest);
+
+    if (n > n_leaves(o) - o->n_digests) {
+        return broke_protocol(a, t, "more digests than there are leaves");
+    }
+    if (o->n_digests + n > o->cap_digests) {
+        size_t cap = n_leaves(o); // at most FRAME_RANGE_MAX_BYTES / LEAF_BYTES
+        uint8_t *grown = realloc(o->digests, cap * each);
+        if (!grown) {
+            t->is_object = true;
+            return failure_set(&t->reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
+        }
+        o->digests = grown;
+        o->cap_digests = cap;
+    }
+    if (n > 0) {
+        memcpy(o->digests + o->n_digests * each, digests, n * each);
+    }
+    o->n_digests += n;
+    return OK;
+}
+
+// ---- single frames ----
+
+// Takes an OBJECT_END. Its failure is the object's.
+static enum err take_end(struct source_agent *a, const struct frame_header *h, bool is_at_end,
+                         struct trouble *t) {
+    uint8_t *buf = malloc(h->length > 0 ? h->length : 1);
+    struct frame_object_end end;
+    enum err e;
+
+    if (!buf) {
+        return failure_set(&t->reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
+    }
+    e = conn_receive_payload(a->conn, buf, h->length, &t->reason);
+    if (!e && frame_object_end_decode(buf, h->length, a->digest, &end)) {
+        e = broke_protocol(a, t, "a malformed end of an object");
+    }
+    if (!e) {
+        a->cpu_us += h->aux;
+        a->object.ended = true;
+        if (end.failure.err) {
+            t->is_object = true;
+            t->reason = end.failure;
+            e = end.failure.err;
+        } else if (!is_at_end) {
+            e = broke_protocol(a, t, "the end of an object too early");
+        } else {
+            a->object.closed = end.version;
+            e = add_digests(a, end.digests, end.n_digests, t);
+        }
+    }
+    if (!e && a->object.n_digests != n_leaves(&a->object)) {
+        e = broke_protocol(a, t, "too few digests");
+    }
+    free(buf);
+    return e;
+}
+
+static enum err take_digests(struct source_agent *a, const struct frame_header *h,
+                             struct trouble *t) {
+    struct agent_object *o = &a->object;
+    size_t each = hash_digest_bytes(a->digest);
+    uint8_t *buf;
+    enum err e;
+
+    if (h->length == 0 || h->length % each != 0 ||
+        h->offset != o->start + o->n_digests * LEAF_BYTES) {
+        return broke_protocol(a, t, "digests of other leaves");
+    }
+    buf = malloc(h->length);
+    if (!buf) {
+        return failure_set(&t->reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
+    }
+    e = conn_receive_payload(a->conn, buf, h->length, &t->reason);
+    if (!e) {
+        e = add_digests(a, buf, h->length / each, t);
+    }
+    free(buf);
+    return e;
+}
+
+// The next frame of the open object. DATA is left to be received.
+static enum err advance(struct source_agent *a, struct trouble *t) {
+    struct agent_object *o = &a->object;
+    struct frame_header h;
+    enum err e = agent_receive(a, &h, &t->reason);
+
+    if (e) {
+        return e;
+    }
+    switch ((enum frame_type)h.type) {
+    case FRAME_DATA:
+        if (h.offset != o->wire_pos || h.length == 0 || h.length > o->end - o->wire_pos) {
+            return broke_protocol(a, t, "bytes of another place");
+        }
+        return OK;
+    case FRAME_HOLE:
+        if (h.offset != o->wire_pos || h.aux == 0 || h.aux > o->end - o->wire_pos) {
+            return broke_protocol(a, t, "a hole of another place");
+        }
+        o->hole_left = h.aux;
+        return OK;
+    case FRAME_DIGEST: return take_digests(a, &h, t);
+    case FRAME_OBJECT_END: return take_end(a, &h, o->wire_pos == o->end, t);
+    case FRAME_HELLO:
+    case FRAME_WELCOME:
+    case FRAME_OPEN_TASK:
+    case FRAME_TASK_OPEN:
+    case FRAME_READ:
+    case FRAME_OBJECT:
+    case FRAME_ERROR:
+    case FRAME_CANCEL:
+    case FRAME_CLOSE_TASK:
+    case FRAME_PING:
+    case FRAME_PONG:
+    case FRAME_GOAWAY: break;
+    }
+    return broke_protocol(a, t, "a frame out of its order");
+}
+
+// Is that the range that @r asks for, of an object of @size?
+static bool is_asked_range(const struct agent_request *r, const struct frame_header *h,
+                           uint64_t size) {
+    uint64_t from = r->from < size ? r->from : size; // beyond the end there is nothing
+    uint64_t length = size - from;
+
+    if (r->range.length != SOURCE_TO_END) {
+        uint64_t asked = r->range.offset + r->range.length - r->from;
+        length = asked < length ? asked : length;
+    }
+    return h->offset == from && h->aux == length && length <= FRAME_RANGE_MAX_BYTES;
+}
+
+// Takes the answer to the first request up to its bytes: OBJECT, or an early OBJECT_END.
+static enum err take_object(struct source_agent *a, struct frame_header *ret_header,
+                            struct object_entry *ret_entry, struct trouble *t) {
+    uint8_t buf[FRAME_OBJECT_BYTES];
+    const struct agent_request *r = &a->requests[a->head];
+    struct frame_header h;
+    enum err e = agent_receive(a, &h, &t->reason);
+
+    if (e) {
+        return e;
+    }
+    if (h.type == FRAME_OBJECT_END) {
+        e = take_end(a, &h, false, t);
+        return e ? e : broke_protocol(a, t, "an end without a beginning");
+    }
+    if (h.type != FRAME_OBJECT || h.length != sizeof(buf)) {
+        return broke_protocol(a, t, "a frame out of its order");
+    }
+    e = conn_receive_payload(a->conn, buf, sizeof(buf), &t->reason);
+    if (e) {
+        return e;
+    }
+    if (frame_object_decode(buf, sizeof(buf), ret_entry) || ret_entry->type != OBJECT_FILE ||
+        !is_asked_range(r, &h, ret_entry->version.size)) {
+        return broke_protocol(a, t, "an object that was not asked for");
+    }
+    a->served_by = a->peers[a->peer].name;
+    *ret_header = h;
+    return OK;
+}
+
+// ---- going on with another peer ----
+
+// May another agent be able to read what this one cannot?
+static bool is_elsewhere(const struct failure *reason) {
+    return err_retry_class(reason->err) == RETRY_ELSEWHERE || reason->err == ERR_STALE;
+}
+
+static bool is_same_version(const struct object_version *a, const struct object_version *b) {
+    return a->size == b->size && a->mtime_ns == b->mtime_ns;
+}
+
+// The object's own failure goes to the caller.
+static enum err give_up_object(const struct source_agent *a, struct trouble *t,
+                               struct failure *ret_failure) {
+    struct object_entry e;
+
+    if (t->reason.object_len == 0 && a->requests[a->head].range.index < a->table.count) {
+        struct failure named;
+        object_table_get(&a->table, a->requests[a->head].range.index, &e);
+        failure_set(&named, t->reason.err, t->reason.operation, e.path, e.path_len, "%s",
+                    t->reason.message);
+        named.errnum = t->reason.errnum;
+        t->reason = named;
+    }
+    if (ret_failure) {
+        *ret_failure = t->reason;
+    }
+    return t->reason.err;
+}
+
+// Asks for the open object from another peer, from the first leaf on whose digest is missing;
+// bytes that the caller has are passed over. OK: go on; else the object or the source is lost.
+static enum err resume(struct source_agent *a, struct trouble *t, struct failure *ret_failure) {
+    struct agent_object *o = &a->object;
+
+    while (!t->is_object) {
+        struct agent_request *r;
+        struct frame_header h;
+        struct object_entry entry;
+        enum err e = agent_fail_over(a, &t->reason, ret_failure);
+
+        if (e) {
+            return e;
+        }
+        r = &a->requests[a->head];
+        r->from = o->start + o->n_digests * LEAF_BYTES;
+        r->range.length = o->end - r->range.offset; // of the version that is pinned
+        e = agent_ask(a, ret_failure);
+        if (e) {
+            return e;
+        }
+        *t = (struct trouble){0};
+        o->hole_left = 0;
+        o->ended = false;
+        e = take_object(a, &h, &entry, t);
+        if (!e && (!is_same_version(&entry.version, &o->version) || h.offset != r->from ||
+                   h.aux != o->end - r->from)) {
+            t->is_object = true;
+            failure_set(&t->reason, ERR_SOURCE_CHANGED, "read", NULL, 0,
+                        "'%s' has another version of it than the agent that was asked before",
+                        a->peers[a->peer].name);
+            agent_drop(a); // its bytes would still come
+        } else if (!e) {
+            o->wire_pos = h.offset;
+            return OK;
+        }
+    }
+    return give_up_object(a, t, ret_failure);
+}
+
+// ---- the source's operations ----
+
+static enum err source_agent_expect(struct source *s, const struct source_range *ranges, size_t n,
+                                    struct failure *ret_failure) {
+    for (size_t i = 0; i < n; i++) {
+        if (agent_request_add(impl(s), &ranges[i])) {
+            return failure_set(ret_failure, ERR_NO_MEMORY, "read", NULL, 0, NULL);
+        }
+    }
+    return OK;
+}
+
+static bool is_first(const struct source_agent *a, const struct source_range *range) {
+    const struct source_range *r;
+
+    if (a->head == a->n_requests) {
+        return false;
+    }
+    r = &a->requests[a->head].range;
+    return r->index == range->index && r->offset == range->offset && r->length == range->length &&
+           r->accept_changed == range->accept_changed;
+}
+
+static enum err source_agent_open(struct source *s, const struct source_range *range,
+                                  struct source_found *ret_found, struct failure *ret_failure) {
+    struct source_agent *a = impl(s);
+    struct agent_object *o = &a->object;
+    struct frame_header h;
+    size_t n_elsewhere = 0;
+
+    if (!is_first(a, range) && agent_request_front(a, range)) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "read", NULL, 0, NULL);
+    }
+    for (;;) {
+        struct trouble t = {0};
+        struct source_found found = {0};
+        enum err e = agent_ask(a, ret_failure);
+
+        if (!e) {
+            o->n_digests = 0;
+            o->ended = false;
+            o->hole_left = 0;
+            if (take_object(a, &h, &found.entry, &t) == OK) {
+                o->version = found.entry.version;
+                o->start = o->pos = o->wire_pos = h.offset;
+                o->end = h.offset + h.aux;
+                *ret_found = found;
+                return OK;
+            }
+            if (!t.is_object) {
+                e = agent_fail_over(a, &t.reason, ret_failure);
+            } else if (!is_elsewhere(&t.reason) || n_elsewhere++ >= a->n_peers ||
+                       !agent_next_peer(a)) {
+                e = give_up_object(a, &t, ret_failure);
+            }
+        }
+        if (e) {
+            agent_request_pop(a);
+            return e;
+        }
+    }
+}
+
+// What there is for the caller, if anything: bytes of a DATA, or a hole. *@ret_len or *@ret_hole
+// is set then.
+static enum err deliver(struct source_agent *a, void *buf, size_t cap, size_t *ret_len,
+                        uint64_t *ret_hole, struct trouble *t) {
+    struct agent_object *o = &a->object;
+    size_t left = conn_payload_left(a->conn);
+    uint64_t again = o->pos - o->wire_pos; // what the caller has already
+    enum err e;
+
+    if (left > 0 && again > 0) {
+        size_t n = again < left ? (size_t)again : left;
+        o->wire_pos += n;
+        return conn_skip_payload(a->conn, n, &t->reason);
+    }
+    if (left > 0) {
+        size_t n = cap < left ? cap : left;
+        e = conn_receive_payload(a->conn, buf, n, &t->reason);
+        if (!e) {
+            o->wire_pos += n;
+            o->pos += n;
+            *ret_len = n;
+        }
+        return e;
+    }
+    if (o->hole_left > 0) {
+        uint64_t n = o->hole_left;
+        o->hole_left = 0;
+        o->wire_pos += n;
+        if (n > again) {
+            *ret_hole = n - again;
+            o->pos += n - again;
+        }
+        return OK;
+    }
+    return advance(a, t);
+}
+
+static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
+                                  uint64_t *ret_hole, struct failure *ret_failure) {
+    struct source_agent *a = impl(s);
+
+    while (a->object.pos < a->object.end && *ret_len == 0 && *ret_hole == 0) {
+        struct trouble t = {0};
+        enum err e = a->conn ? deliver(a, buf, cap, ret_len, ret_hole, &t)
+                             : failure_set(&t.reason, ERR_PEER_LOST, "read", NULL, 0, NULL);
+
+        if (e) {
+            e = resume(a, &t, ret_failure);
+        }
+        if (e) {
+            return e;
+        }
+    }
+    return OK;
+}
+
+// Lets the rest of a range that was closed early pass by. Whatever goes wrong, the connection
+// is given up, and the next object is asked for on another one.
+static void pass_by(struct source_agent *a) {
+    struct agent_object *o = &a->object;
+    struct trouble t = {0};
+
+    if (!a->conn || o->ended) {
+        return;
+    }
+    if (o->end - o->wire_pos > AGENT_DRAIN_BYTES && agent_cancel(a, &t.reason)) {
+        agent_drop(a);
+        return;
+    }
+    while (!o->ended) {
+        o->wire_pos += conn_payload_left(a->conn) + o->hole_left;
+        o->hole_left = 0;
+        if (advance(a, &t) && !o->ended) {
+            agent_drop(a);
+            return;
+        }
+    }
+}
+
+// Receives the end of a range that was read to its end.
+static enum err await_end(struct source_agent *a, struct failure *ret_failure) {
+    struct agent_object *o = &a->object;
+
+    while (!o->ended) {
+        struct trouble t = {0};
+        size_t len = 0;
+        uint64_t hole = 0;
+        // After a fail-over there may be bytes before the end which the caller has.
+        enum err e = a->conn ? deliver(a, NULL, 0, &len, &hole, &t)
+                             : failure_set(&t.reason, ERR_PEER_LOST, "read", NULL, 0, NULL);
+
+        if (e) {
+            e = resume(a, &t, ret_failure);
+        }
+        if (e) {
+            return e;
+        }
+    }
+    return is_same_version(&o->closed, &o->version)
+               ? OK
+               : failure_set(ret_failure, ERR_SOURCE_CHANGED, "read", NULL, 0,
+                             "it was written to while it was read");
+}
+
+static enum err source_agent_close(struct source *s, struct source_closed *ret_closed,
+                                   struct failure *ret_failure) {
+    struct source_agent *a = impl(s);
+    struct agent_object *o = &a->object;
+    size_t read_whole = (size_t)((o->pos - o->start) / LEAF_BYTES);
+    enum err e = OK;
+
+    if (o->pos == o->end) {
+        e = await_end(a, ret_failure);
+    } else {
+        pass_by(a);
+    }
+    if (!e) {
+        ret_closed->version = o->pos == o->end ? o->closed : o->version;
+        ret_closed->leaf_digests = o->digests;
+        ret_closed->n_leaves =
+            o->pos == o->end || o->n_digests < read_whole ? o->n_digests : read_whole;
+    } else if (!o->ended) {
+        pass_by(a);
+    }
+    agent_request_pop(a);
+    return e;
+}
+
+static void source_agent_abort(struct source *s) {
+    struct source_agent *a = impl(s);
+
+    atomic_store(&a->aborted, true);
+    pthread_mutex_lock(&a->mutex);
+    if (a->conn) {
+        conn_abort(a->conn);
+    }
+    pthread_mutex_unlock(&a->mutex);
+}
+
+static void source_agent_destroy(struct source *s) {
+    struct source_agent *a = impl(s);
+
+    agent_release(a);
+    pthread_mutex_destroy(&a->mutex);
+    object_table_close(&a->table);
+    free(a->object.digests);
+    free(a->requests);
+    free(a->n_failed);
+    free(a);
+}
+
+static uint64_t source_agent_remote_cpu_us(const struct source *s) {
+    return ((const struct source_agent *)(const void *)s)->cpu_us;
+}
+
+static const struct source_ops ops = {
+    .kind = "agent",
+    .open = source_agent_open,
+    .read = source_agent_read,
+    .close = source_agent_close,
+    .abort = source_agent_abort,
+    .destroy = source_agent_destroy,
+    .expect = source_agent_expect,
+    .remote_cpu_us = source_agent_remote_cpu_us,
+};
+
+enum err source_agent_new(const struct source_agent_options *o, struct source **ret_source,
+                          struct failure *ret_failure) {
+    struct source_agent *a;
+    enum err e;
+
+    if (!o->pool || o->n_peers == 0 || (o->digest != HASH_XXH3_128 && o->digest != HASH_SHA256)) {
+        return failure_set(ret_failure, ERR_INVALID, "open source", NULL, 0,
+                           "a remote source needs an agent to ask and a digest");
+    }
+    for (size_t i = 0; i < o->n_peers; i++) {
+        if (o->peers[i].ticket_len > TICKET_MAX_BYTES) {
+            return failure_set(ret_failure, ERR_INVALID, "open source", NULL, 0,
+                               "a ticket is longer than the limit");
+        }
+    }
+    a = calloc(1, sizeof(*a));
+    if (a) {
+        a->n_failed = calloc(o->n_peers, sizeof(*a->n_failed));
+    }
+    if (!a || !a->n_failed || pthread_mutex_init(&a->mutex, NULL) != 0) {
+        if (a) {
+            free(a->n_failed);
+        }
+        free(a);
+        return failure_set(ret_failure, ERR_NO_MEMORY, "open source", NULL, 0, NULL);
+    }
+    a->source.ops = &ops;
+    a->source.capabilities = (struct source_capabilities){
+        .has_digests = true, .is_remote = true, .transport = conn_pool_transport_name(o->pool)};
+    a->pool = o->pool;
+    a->peers = o->peers;
+    a->n_peers = o->n_peers;
+    a->objects = o->objects;
+    a->objects_len = o->objects_len;
+    a->task_id = o->task_id;
+    a->digest = o->digest;
+    a->stall_ms = o->stall_ms > 0 ? o->stall_ms : WIRE_STALL_MS;
+    a->next_id = 1;
+    atomic_init(&a->aborted, false);
+    e = object_table_open(o->objects, o->objects_len, &a->table);
+    if (e) {
+        failure_set(ret_failure, e, "open source", NULL, 0, "the object table is malformed");
+        source_agent_destroy(&a->source);
+        return e;
+    }
+    *ret_source = &a->source;
+    return OK;
+}
+
+const char *source_agent_peer_name(const struct source *s) {
+    const struct source_agent *a = (const struct source_agent *)(const void *)s;
+
+    return a->served_by ? a->served_by : "";
+}
