@@ -269,9 +269,11 @@ static enum err sync_dir(struct dir *d, struct failure *ret_failure) {
 static void sync_file_systems(struct dir_set *s) {
     for (struct dir *d = s->dirs; d; d = d->next) {
         struct stat st;
-        if (!(d->changed || d->n_made_above > 0) || !d->is_readable || fstat(d->fd, &st) != 0 ||
-            syncfs(d->fd) != 0) {
+        if (!(d->changed || d->n_made_above > 0) || !d->is_readable || fstat(d->fd, &st) != 0) {
             continue;
+        }
+        if (syncfs(d->fd) != 0) {
+            return;
         }
         for (struct dir *o = d; o; o = o->next) {
             struct stat other;

@@ -112,8 +112,11 @@ static void sync_file_systems(struct sink_posix *p) {
             n += !p->staged[k].is_synced && p->staged[k].device == device;
         }
         // The file that was opened first sees the errors of all that came after.
-        if (n <= SYNC_EACH_MAX || p->staged[i].is_synced || syncfs(p->staged[i].fd) != 0) {
+        if (n <= SYNC_EACH_MAX || p->staged[i].is_synced) {
             continue;
+        }
+        if (syncfs(p->staged[i].fd) != 0) {
+            return;
         }
         for (uint32_t k = i; k < p->n_staged; k++) {
             p->staged[k].is_synced |= p->staged[k].device == device;
