@@ -5,8 +5,9 @@
 // behind the same table of operations later (database_impl.h).
 //
 // All calls are made on the core's thread, but for those that say otherwise; all arguments are
-// copied. Every call is answered by exactly one `done` (it may be NULL), never from within the
-// call. What `done` is given is valid during the callback only.
+// copied. Every call is answered by exactly one `done` (that of a write may be NULL), from within
+// the call only if there is no memory left to ask. What it is given is valid during the callback
+// only.
 //
 // A write either succeeds or ends with ERR_NO_MEMORY (nothing was changed), ERR_INTERNAL (it
 // contradicts what is stored: a defect, logged), or ERR_CANCELLED (the database was closed before
@@ -31,6 +32,9 @@ struct database;
 // ERR_DATABASE: not ours, newer than this program, or damaged; the failure says which.
 MUST_CHECK enum err database_open(const char *state_dir, struct loop *core,
                                   struct database **ret_database, struct failure *ret_failure);
+// The first half of closing: commits what is queued, and answers all that was asked, as
+// database_close() does. What is asked after it is answered with ERR_CANCELLED.
+void database_stop(struct database *d);
 // Commits what is queued (and gives up after a few seconds if the disk does not take it). The
 // last `done` callbacks are posted to the loop before it returns: run it, or free it, after.
 void database_close(struct database *d);
@@ -93,6 +97,11 @@ void database_flow_insert(struct database *d, const struct flow_row *row,
                           const struct flow_event_row *event,
                           void (*done)(void *arg, enum err result, const char *existing, bool same),
                           void *arg);
+
+// Is this request known? @done as above, but nothing is ever stored. In order with writes.
+void database_flow_by_request(
+    struct database *d, const char *owner, const char *request_id, struct blob spec,
+    void (*done)(void *arg, enum err result, const char *existing, bool same), void *arg);
 
 typedef void database_flows_fn(void *arg, enum err result, const struct flow_row *rows,
                                size_t n_rows, bool more);

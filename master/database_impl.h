@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// For those who write a store behind the database: requests as plain values, and the table of
+// operations that a store has. database.c queues, groups and answers; a store only executes.
+#ifndef MASTER_DATABASE_IMPL_H
+#define MASTER_DATABASE_IMPL_H
+
+#include "master/arena.h"
+#include "master/database.h"
+#include "master/database_plan.h"
+
+// ---- changes ----
+// One for each kind of row change; texts, numbers and blobs are bound in this order as the
+// parameters 1, 2, 3, … of the kind's statements.
+enum row_kind {
+    ROW_FLOW,
+    ROW_EVENT,
+    ROW_EVENT_THIN,
+    ROW_OUTBOX_ADD,
+    ROW_OUTBOX_DONE,
+    ROW_OUTBOX_LATER,
+    ROW_PLAN,
+    ROW_PLAN_END,
+    ROW_PLAN_ABANDON,
+    ROW_PLAN_RESTART,
+    ROW_TASK_PUT,
+    ROW_TASK_STATE,
+    ROW_TASK_REMOVE,
+    ROW_TASKS_OF_OBJECT_REMOVE,
+    ROW_TASKS_DROP,
+    ROW_LEASE_ADD,
+    ROW_LEASE_REMOVE,
+    ROW_WALK_PUT,
+    ROW_WALK_STATE,
+    ROW_WALK_REMOVE,
+    ROW_LARGE_PUT,
+    ROW_LARGE_REMOVE,
+    ROW_ACK_ADD,
+    ROW_ACKS_DROP_UNSYNCED,
+    ROW_ACKS_DROP,
+    ROW_ACKS_SYNCED,
+    ROW_OBJECT_FAILED,
+    ROW_FAILED_DROP,
+    ROW_KIND_COUNT,
+};
+enum { ROW_TEXTS = 3, ROW_NUMBERS = 16, ROW_BLOBS = 3 };
+struct row {
+    struct row *next;
+    enum row_kind kind;
+    uint32_t n_texts, n_numbers, n_blobs;
+    const char *texts[ROW_TEXTS];
+    int64_t numbers[ROW_NUMBERS];
+    struct blob blobs[ROW_BLOBS];
+};
+struct change {
+    struct arena arena;
+    struct row *first, **last;
+    bool out_of_memory;
+};
+
+// ---- questions ----
+enum query_kind {
+    QUERY_FLOWS_UNFINISHED, // text: after; limit
+    QUERY_FLOW,             // flow
+    QUERY_FLOWS,            // filter
+    QUERY_EVENTS,           // flow, from, limit
+    QUERY_FAILED,           // flow, from (excluded), limit
+    QUERY_OUTBOX,           // from: now; limit
+    QUERY_PLAN,             // flow
+    QUERY_TASKS,            // flow, wanted
+    QUERY_TASKS_WAITING,    // flow
+    QUERY_WALK_FRONTIER,    // flow, limit
+    QUERY_WALK_PARTIALS,    // flow
+    QUERY_WALK_DEEPEST,     // flow, limit
+    QUERY_LARGES,           // flow, object: the walk; from (excluded), limit
+    QUERY_ACKS,             // flow, object, text: the agent; from, limit
+    QUERY_WRITERS,          // flow, object
+};
+struct query {
+    enum query_kind kind;
+    char flow[IDENT_SIZE];
+    const char *text; // NULL: none
+    uint64_t object;
+    uint64_t from;
+    uint32_t limit;
+    struct flow_filter filter;
+    struct tasks_wanted wanted;
+    // The answer, from the request's arena: rows of the kind that the question asks for.
+    void *rows;
+    size_t n_rows;
+    bool more;
+    uint64_t n_all;
+    struct tasks_answer tasks;
+    struct plan_answer plan;
+};
+
+struct flow_insert {
+    struct flow_row row;
+    const struct flow_label *labels;
+    size_t n_labels;
+    struct flow_event_row event;
+    bool only_find; // is the request known? Nothing is stored
+    // the answer
+    char existing[IDENT_SIZE];
+    bool same;
+};
+
+// ---- a store: one connection, one thread at a time ----
+struct store {
+    const struct store_ops *ops;
+};
+// ERR_DATABASE: the store failed (the failure says how), the transaction is to be rolled back
+// and tried again later. ERR_INTERNAL, ERR_NO_MEMORY: only this request failed, and nothing of
+// it remains in the transaction.
+struct store_ops {
+    enum err (*raise_term)(struct store *s, uint64_t *ret_term, char ret_cluster[IDENT_SIZE],
+                           struct failure *ret_failure);
+    enum err (*begin)(struct store *s, struct failure *ret_failure);
+    enum err (*commit)(struct store *s, struct failure *ret_failure); // ERR_DATABASE or OK
+    void (*rollback)(struct store *s);
+    enum err (*apply)(struct store *s, const struct change *c, struct failure *ret_failure);
+    enum err (*insert_flow)(struct store *s, struct flow_insert *i, struct failure *ret_failure);
+    enum err (*read)(struct store *s, struct query *q, struct arena *a,
+                     struct failure *ret_failure);
+    void (*free)(struct store *s);
+};
+
+// Opens a connection to the database in @state_dir. The first one (@writer) makes the tables
+// and brings them up to date.
+MUST_CHECK enum err store_sqlite_open(const char *state_dir, bool writer, struct store **ret_store,
+                                      struct failure *ret_failure);
+
+#endif

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tables, as a list of steps from each version to the next. A step that was released is
+// never changed: append another one.
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "master/database_sqlite.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { APPLICATION_ID = 0x534c5543 }; // "SLUC"
+
+static const char *const steps[] = {
+    // 0 → 1
+    "CREATE TABLE cluster (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL,"
+    "  term INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE flow (id TEXT PRIMARY KEY, owner TEXT NOT NULL, request_id TEXT NOT NULL,"
+    "  spec BLOB NOT NULL, created_ms INTEGER NOT NULL, state INTEGER NOT NULL,"
+    "  phase INTEGER NOT NULL, outcome INTEGER NOT NULL, holders INTEGER NOT NULL,"
+    "  cancel_wanted INTEGER NOT NULL, cleanup_pending INTEGER NOT NULL,"
+    "  started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL, last_seq INTEGER NOT NULL,"
+    "  error BLOB NOT NULL, places BLOB NOT NULL, tally BLOB NOT NULL) STRICT;"
+    "CREATE UNIQUE INDEX flow_request ON flow (owner, request_id) WHERE request_id <> '';"
+    "CREATE INDEX flow_unfinished ON flow (id) WHERE state < 7;"
+    "CREATE TABLE flow_label (flow TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
+    "  PRIMARY KEY (flow, key, value)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE event (flow TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
+    "  kind TEXT NOT NULL, thin INTEGER NOT NULL, message BLOB NOT NULL,"
+    "  PRIMARY KEY (flow, seq)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE object_failed (flow TEXT NOT NULL, number INTEGER NOT NULL,"
+    "  walk INTEGER NOT NULL, generation INTEGER NOT NULL, path BLOB NOT NULL,"
+    "  failure BLOB NOT NULL, PRIMARY KEY (flow, number)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, flow TEXT NOT NULL,"
+    "  seq INTEGER NOT NULL, target TEXT NOT NULL, body BLOB NOT NULL,"
+    "  attempts INTEGER NOT NULL, not_before_ms INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE plan (flow TEXT PRIMARY KEY, body BLOB NOT NULL, progress BLOB NOT NULL) STRICT;"
+    "CREATE TABLE task_spec (task_id INTEGER PRIMARY KEY, spec BLOB NOT NULL) STRICT;"
+    "CREATE TABLE task_state (task_id INTEGER PRIMARY KEY, flow TEXT NOT NULL,"
+    "  kind INTEGER NOT NULL, stage INTEGER NOT NULL, rank INTEGER NOT NULL,"
+    "  status INTEGER NOT NULL, attempt INTEGER NOT NULL, not_before_ms INTEGER NOT NULL,"
+    "  avoid TEXT NOT NULL, object INTEGER NOT NULL, walk INTEGER NOT NULL,"
+    "  generation INTEGER NOT NULL, bytes INTEGER NOT NULL, objects INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX task_order ON task_state (flow, status, stage, rank, task_id);"
+    "CREATE INDEX task_object ON task_state (flow, object) WHERE object <> 0;"
+    "CREATE INDEX task_walk ON task_state (flow, walk) WHERE walk <> 0;"
+    "CREATE TABLE task_lease (task_id INTEGER NOT NULL, term INTEGER NOT NULL,"
+    "  counter INTEGER NOT NULL, agent TEXT NOT NULL, flow TEXT NOT NULL,"
+    "  PRIMARY KEY (task_id, term, counter)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX task_lease_flow ON task_lease (flow);"
+    "CREATE TABLE walk (flow TEXT NOT NULL, id INTEGER NOT NULL, state INTEGER NOT NULL,"
+    "  task INTEGER NOT NULL, depth INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    "  partial INTEGER NOT NULL, generation INTEGER NOT NULL, objects INTEGER NOT NULL,"
+    "  bytes INTEGER NOT NULL, objects_done INTEGER NOT NULL, bytes_done INTEGER NOT NULL,"
+    "  failed INTEGER NOT NULL, skipped INTEGER NOT NULL, entry BLOB NOT NULL,"
+    "  PRIMARY KEY (flow, id)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX walk_order ON walk (flow, state, depth, id);"
+    "CREATE INDEX walk_partial ON walk (flow) WHERE partial = 1;"
+    "CREATE TABLE large (flow TEXT NOT NULL, object INTEGER NOT NULL, state INTEGER NOT NULL,"
+    "  walk INTEGER NOT NULL, list_generation INTEGER NOT NULL, size INTEGER NOT NULL,"
+    "  acked_bytes INTEGER NOT NULL, next_offset INTEGER NOT NULL, generation INTEGER NOT NULL,"
+    "  attempt INTEGER NOT NULL, fresh INTEGER NOT NULL, opened INTEGER NOT NULL,"
+    "  entry BLOB NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (flow, object)) STRICT;"
+    "CREATE INDEX large_walk ON large (flow, walk, object) WHERE walk <> 0;"
+    "CREATE TABLE ack (flow TEXT NOT NULL, object INTEGER NOT NULL, offset INTEGER NOT NULL,"
+    "  length INTEGER NOT NULL, synced INTEGER NOT NULL, agent TEXT NOT NULL,"
+    "  boot_id TEXT NOT NULL, leaves BLOB NOT NULL, receipt BLOB NOT NULL,"
+    "  PRIMARY KEY (flow, object, offset)) STRICT, WITHOUT ROWID;",
+};
+
+static enum err read_number(sqlite3 *db, const char *sql, int *ret_number,
+                            struct failure *ret_failure) {
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(st);
+    }
+    if (rc == SQLITE_ROW) {
+        *ret_number = sqlite3_column_int(st, 0);
+    }
+    enum err e = rc == SQLITE_ROW ? OK : sqlite_failure(db, rc, sql, ret_failure);
+    sqlite3_finalize(st);
+    return e;
+}
+
+static enum err refuse(const char *path, struct failure *ret_failure, const char *why,
+                       const char *remedy) {
+    failure_set(ret_failure, ERR_DATABASE, "open", path, strlen(path), "%s", why);
+    failure_remedy(ret_failure, "%s", remedy);
+    return ERR_DATABASE;
+}
+
+static enum err migrate(sqlite3 *db, int from, struct failure *ret_failure) {
+    for (size_t v = (size_t)from; v < ARRAY_LEN(steps); v++) {
+        char version[96];
+        snprintf(version, sizeof version,
+                 "PRAGMA user_version = %zu; PRAGMA application_id = %d; COMMIT", v + 1,
+                 (int)APPLICATION_ID);
+        enum err e = sqlite_execute(db, "BEGIN IMMEDIATE", ret_failure);
+        if (e == OK) {
+            e = sqlite_execute(db, steps[v], ret_failure);
+        }
+        if (e == OK) {
+            e = sqlite_execute(db, version, ret_failure);
+        }
+        if (e != OK) {
+            return e;
+        }
+        log_event(LOG_INFO, "database_schema_step", LOG_U64("version", v + 1));
+    }
+    return OK;
+}
+
+enum err sqlite_schema_check(sqlite3 *db, const char *path, bool writer,
+                             struct failure *ret_failure) {
+    // Order matters: the journal mode is the database's, the rest the connection's.
+    static const char writer_pragmas[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                                         "PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384;"
+                                         "PRAGMA wal_autocheckpoint = 2000;"
+                                         "PRAGMA journal_size_limit = 67108864;";
+    static const char reader_pragmas[] = "PRAGMA query_only = ON; PRAGMA cache_size = -4096;";
+    int application = 0;
+    int version = 0;
+    int tables = 0;
+    enum err e = read_number(db, "PRAGMA application_id", &application, ret_failure);
+    if (e == OK) {
+        e = read_number(db, "PRAGMA user_version", &version, ret_failure);
+    }
+    if (e == OK) {
+        e = read_number(db, "SELECT count(*) FROM sqlite_schema", &tables, ret_failure);
+    }
+    if (e != OK) {
+        return e;
+    }
+    if (application != APPLICATION_ID && tables > 0) {
+        return refuse(path, ret_failure, "this is not a database of Sluice",
+                      "choose another state_dir, or move the file away");
+    }
+    if (version < 0 || (size_t)version > ARRAY_LEN(steps)) {
+        return refuse(path, ret_failure, "this database was made by a newer version of Sluice",
+                      "run that version, or restore a backup made before the upgrade");
+    }
+    e = sqlite_execute(db, writer ? writer_pragmas : reader_pragmas, ret_failure);
+    if (e == OK && writer) {
+        e = migrate(db, version, ret_failure);
+    }
+    return e;
+}
