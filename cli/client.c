@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/client.h"
 
+#include "common/address.h"
+
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,38 +39,12 @@ static enum err load_config(struct client *c, const char *path, struct failure *
     return config_check_unknown(c->config, f);
 }
 
-bool address_is_loopback(const char *addr) {
-    static const char *const names[] = {"localhost:", "[::1]:"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strncmp(addr, names[i], strlen(names[i])) == 0) {
-            return true;
-        }
-    }
-    unsigned a, b, c;
-    int end = 0;
-    return sscanf(addr, "127.%3u.%3u.%3u%n", &a, &b, &c, &end) == 3 && addr[end] == ':';
-}
-
-static enum err check_address(const struct client *c, struct failure *f) {
-    const char *colon = strrchr(c->master, ':');
-    if (!colon || colon == c->master || colon[1] == '\0' ||
-        strspn(colon + 1, "0123456789") != strlen(colon + 1)) {
-        enum err e = failure_set(f, ERR_INVALID, "use the master's address", c->master,
-                                 strlen(c->master), "it is not HOST:PORT");
-        failure_remedy(f, "write it as in 127.0.0.1:7400");
-        return e;
-    }
-    if (!c->has_tls && !address_is_loopback(c->master)) {
-        enum err e = failure_set(f, ERR_CONFIG, "speak with the master", c->master,
-                                 strlen(c->master), "it is on another machine and there is no TLS");
-        failure_remedy(f, "give `tls` with certificate, key and ca in the client configuration");
-        return e;
-    }
-    return OK;
-}
-
 static enum err start_channel(struct client *c, struct failure *f) {
-    enum err e = check_address(c, f);
+    struct address address;
+    enum err e = address_parse(c->master, &address, f);
+    if (!e && !c->has_tls) {
+        e = address_check_plaintext(c->master, f);
+    }
     if (e) {
         return e;
     }
@@ -120,10 +97,18 @@ void client_close(struct client *c) {
 }
 
 void client_explain_unreachable(const char *addr, struct failure *f) {
-    if (f->err == ERR_UNREACHABLE) {
-        failure_set(f, ERR_UNREACHABLE, "reach the master", addr, strlen(addr), "%s", f->message);
-        failure_remedy(f, "check the address and that sluice-master runs there");
+    if (f->err != ERR_UNREACHABLE) {
+        return;
     }
+    // gRPC tells the whole way it went; what counts is the end of it.
+    char reason[FAILURE_TEXT_MAX];
+    const char *colon = strstr(f->message, "last error:") ? strrchr(f->message, ':') : NULL;
+    snprintf(reason, sizeof(reason), "%s", colon && colon[1] == ' ' ? colon + 2 : f->message);
+    if (colon) {
+        reason[0] = (char)tolower((unsigned char)reason[0]);
+    }
+    failure_set(f, ERR_UNREACHABLE, "reach the master", addr, strlen(addr), "%s", reason);
+    failure_remedy(f, "check the address and that sluice-master runs there");
 }
 
 enum err client_call(struct client *c, const char *method, const ProtobufCMessage *input,

@@ -26,7 +26,8 @@ struct client {
     struct rpc_channel *channel;
 };
 
-// Reads the settings, and starts to connect. ERR_INVALID: no master is named; ERR_CONFIG.
+// Reads the settings, and starts to connect. ERR_INVALID: no master is named;
+// ERR_CONFIG; ERR_DENIED: it is on another machine and there is no TLS.
 // What the struct holds must be released with client_close() in any case.
 MUST_CHECK enum err client_open(const struct invocation *inv, struct client *ret_client,
                                 struct failure *ret_failure);
@@ -34,9 +35,6 @@ MUST_CHECK enum err client_open(const struct invocation *inv, struct client *ret
 MUST_CHECK enum err client_open_address(const char *addr, struct client *ret_client,
                                         struct failure *ret_failure);
 void client_close(struct client *c);
-
-// Is @addr ("host:port") this machine, by its name alone?
-bool address_is_loopback(const char *addr);
 
 // @method: "FlowService/GetFlow". The caller frees *@ret_reply with free_reply().
 MUST_CHECK enum err client_call(struct client *c, const char *method, const ProtobufCMessage *input,

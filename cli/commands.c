@@ -53,11 +53,11 @@ static const struct command_option drain_options[] = {
     {NULL, 0, NULL, NULL},
 };
 
-static const char locations[] =
-    "A location is SITE:/absolute/path as the agents of that site see it, or\n"
-    "SITE/AGENT:/absolute/path for one agent. A directory named without a slash at the\n"
-    "end goes below DST under its own name; with a slash (SITE:/path/) it is its contents\n"
-    "that go there.\n";
+#define LOCATIONS                                                                                  \
+    "A location is SITE:/absolute/path as the agents of that site see it, or\n"                    \
+    "SITE/AGENT:/absolute/path for one agent. A directory named without a slash at the\n"          \
+    "end goes below DST under its own name; with one (SITE:/path/) its contents go there.\n"       \
+    "A file goes to DST, or below it if that is a directory.\n"
 
 const struct command commands[] = {
     {
@@ -86,7 +86,11 @@ const struct command commands[] = {
         .min_args = 2,
         .max_args = 2,
         .summary = "copy a file or a tree, and wait for the end",
-        .about = locations,
+        .about = LOCATIONS
+        "\nSubmits a flow and waits until it has ended. The flow belongs to the master: when the\n"
+        "connection breaks, or the master starts anew, it goes on, and so does the waiting.\n"
+        "Ctrl-C asks the master to cancel the flow; a second one leaves at once. Progress is\n"
+        "shown on a terminal only. With --json the flow is printed at its end.\n",
         .options = flow_request_options,
         .example = "sluice cp a:/data/run7/ b:/archive/run7",
         .exit_codes = outcome_exit_codes,
@@ -97,10 +101,10 @@ const struct command commands[] = {
         .arguments = "SRC DST | -f FILE",
         .max_args = 2,
         .summary = "hand a flow to the master, and print its id",
-        .about = "Returns as soon as the master has stored the flow, and prints its id alone.\n"
-                 "SRC and DST are as for `sluice cp`. The file holds one JSON object with the\n"
-                 "fields of FlowSpec (docs/cli.md), and `request_id` if wanted; what the command\n"
-                 "line gives beside it wins.\n",
+        .about =
+            "Returns as soon as the master has stored the flow, and prints its id alone.\n"
+            "The file holds one JSON object with the fields of FlowSpec (docs/cli.md), and\n"
+            "`request_id` if wanted; what the command line gives beside it wins.\n\n" LOCATIONS,
         .options = flow_request_options_and_file,
         .example = "id=$(sluice submit --label run=7 a:/data/run7/ b:/archive/run7)\n"
                    "sluice watch $id",

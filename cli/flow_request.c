@@ -19,15 +19,12 @@
      "when an object counts as delivered: written (none), on stable\n"                             \
      "storage (object, the default), or that synced once a task (task)"},                          \
     {"label", 'l', "KEY=VALUE", "a label to find the flow by; may be repeated"},                   \
-    {"limit-rate", 0, "RATE", "at most this many bytes a second, as in 200MiB/s"},                 \
-    {"streams", 0, "N", "data connections for each pair of agents, 1 to 64"},                      \
     {"executors", 0, "N", "tasks that run at a time, 1 to 100000"},                                \
-    {"retries", 0, "N", "attempts of each task, 1 to 1000 (default: 5)"},                          \
+    {"retries", 0, "N", "attempts of each task, 1 to 100 (default: 5)"},                          \
     {"priority", 'p', "N", "larger goes first, -1000 to 1000 (default: 0)"},                       \
     {"weight", 0, "N", "share among flows of one priority, 1 to 1000"},                            \
     {"not-before", 0, "TIME", "start no earlier: 2026-01-31T12:00:00Z, or +2h"},                   \
     {"deadline", 0, "TIME", "give up then; written like --not-before"},                            \
-    {"after", 0, "ID", "wait until this flow is completed; may be repeated"},                      \
     {"request-id", 0, "ID",                                                                        \
      "the same ID again names the same flow instead of a second one\n"                             \
      "(default: a new one)"}
@@ -133,21 +130,6 @@ static enum err add_labels(const struct invocation *inv, json_t *spec, struct fa
     return OK;
 }
 
-static enum err add_after(const struct invocation *inv, json_t *spec, struct failure *f) {
-    if (!invocation_has(inv, "after")) {
-        return OK;
-    }
-    json_t *list = json_array();
-    enum err e = set_json(spec, "after", list, f);
-    for (size_t i = 0; !e && invocation_value(inv, "after", i); i++) {
-        if (json_array_append_new(list, json_string(invocation_value(inv, "after", i)))) {
-            const char *id = invocation_value(inv, "after", i);
-            e = refuse(inv, "after", id, "takes a flow's id", f);
-        }
-    }
-    return e;
-}
-
 static enum err add_limits(const struct invocation *inv, json_t *spec, struct failure *f) {
     json_t *limits = json_object_get(spec, "limits");
     if (!json_is_object(limits)) {
@@ -157,20 +139,8 @@ static enum err add_limits(const struct invocation *inv, json_t *spec, struct fa
             return e;
         }
     }
-    const char *rate = invocation_value(inv, "limit-rate", 0);
-    uint64_t bytes_per_s;
-    if (rate && (!quantity_bytes(rate, &bytes_per_s) || bytes_per_s == 0)) {
-        return refuse(inv, "limit-rate", rate, "takes a rate like 200MiB/s", f);
-    }
-    enum err e = OK;
-    if (rate) {
-        e = set_json(limits, "bytes_per_s", json_integer((json_int_t)bytes_per_s), f);
-    }
-    if (e || (e = add_number(inv, "streams", "streams", 1, 64, limits, f)) != OK ||
-        (e = add_number(inv, "executors", "executors", 1, 100000, limits, f)) != OK) {
-        return e;
-    }
-    return add_number(inv, "retries", "retries", 1, 1000, limits, f);
+    enum err e = add_number(inv, "executors", "executors", 1, 100000, limits, f);
+    return e ? e : add_number(inv, "retries", "retries", 1, 100, limits, f);
 }
 
 static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t *spec,
@@ -184,11 +154,10 @@ static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t
         (e = add_labels(inv, spec, f)) != OK || (e = add_limits(inv, spec, f)) != OK ||
         (e = add_number(inv, "priority", "priority", -1000, 1000, spec, f)) != OK ||
         (e = add_number(inv, "weight", "weight", 1, 1000, spec, f)) != OK ||
-        (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK ||
-        (e = add_time(inv, "deadline", "deadline_ms", now_ms, spec, f)) != OK) {
+        (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK) {
         return e;
     }
-    return add_after(inv, spec, f);
+    return add_time(inv, "deadline", "deadline_ms", now_ms, spec, f);
 }
 
 static enum err load_file(const char *path, json_t **ret_json, struct failure *f) {

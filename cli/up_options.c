@@ -2,6 +2,7 @@
 #include "cli/up_options.h"
 
 #include "cli/quantity.h"
+#include "common/location.h"
 #include "common/utf8.h"
 
 #include <errno.h>
@@ -39,16 +40,10 @@ static enum err no_memory(struct failure *f) {
     return failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
 }
 
-// Letters, digits, and inside of it also '-', '_' and '.'.
 static bool take_name(const char *text, size_t len, char ret_name[UP_NAME_MAX]) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    if (len == 0 || len >= UP_NAME_MAX - 8) { // an agent's name is longer
+    // An agent's name is that of its site and a number.
+    if (len >= UP_NAME_MAX - 8 || !location_name_is_valid(text, len)) {
         return false;
-    }
-    for (size_t i = 0; i < len; i++) {
-        if (!strchr(letters, text[i]) && !(i > 0 && strchr("-_.", text[i]))) {
-            return false;
-        }
     }
     memcpy(ret_name, text, len);
     ret_name[len] = '\0';
