@@ -117,6 +117,16 @@ struct accepting {
     void *arg;
 };
 
+static void log_accepted(const struct flow_entry *e) {
+    const struct flow *f = &e->flow;
+    AUTO(auto_free) char *source = flow_location_text(f->spec->source);
+    AUTO(auto_free) char *destination = flow_location_text(f->spec->destination);
+    log_event(LOG_INFO, "flow_accepted", LOG_STR("flow", f->id), LOG_STR("owner", f->spec->owner),
+              LOG_STR("request_id", e->request_id[0] == '\0' ? NULL : e->request_id),
+              LOG_STR("source", source), LOG_STR("destination", destination),
+              LOG_STR("retry_of", f->spec->retry_of[0] == '\0' ? NULL : f->spec->retry_of));
+}
+
 static void on_inserted(void *arg, enum err result, const char *existing, bool same) {
     struct accepting *a = arg;
     struct core *c = a->core;
@@ -124,6 +134,7 @@ static void on_inserted(void *arg, enum err result, const char *existing, bool s
     struct failure f = {0};
     if (result == OK && existing == NULL) {
         e->stored = true;
+        log_accepted(e);
         a->done(a->arg, e->flow.id, false, NULL);
         flow_committed(c, e);
         flows_start_waiting(c->flows);
@@ -249,16 +260,22 @@ enum err flow_name_sink(struct flow *f) {
     return OK;
 }
 
+enum err flow_refuse(const struct flow *f, const char *what, struct failure *ret_failure) {
+    enum err e = failure_set(ret_failure, ERR_STATE, what, f->id, strlen(f->id),
+                             "the flow is %s%s%s", flow_state_name(f->state),
+                             f->outcome == OUTCOME_NONE ? "" : ", ", flow_outcome_name(f->outcome));
+    failure_remedy(ret_failure, "%s",
+                   flow_state_is_final(f->state) ? "it has ended: retry makes a new flow"
+                                                 : "look at its state with show");
+    return e;
+}
+
 static void refuse(const struct flow *f, const char *what,
                    void (*done)(void *arg, const struct failure *failure), void *arg) {
     struct failure failure = {0};
-    (void)failure_set(&failure, ERR_STATE, what, f->id, strlen(f->id), "the flow is %s%s%s",
-                      flow_state_name(f->state), f->outcome == OUTCOME_NONE ? "" : ", ",
-                      flow_outcome_name(f->outcome));
-    failure_remedy(&failure, "%s",
-                   flow_state_is_final(f->state) ? "it has ended: retry makes a new flow"
-                                                 : "look at its state with show");
-    done(arg, &failure);
+    if (flow_refuse(f, what, &failure) != OK) {
+        done(arg, &failure);
+    }
 }
 
 void flow_suspend(struct core *c, struct flow *f, unsigned holder, const char *reason,

@@ -91,6 +91,9 @@ void flow_accept(struct core *c, struct flow *take_f, const char *request_id,
                  void (*done)(void *arg, const char *flow_id, bool existed,
                               const struct failure *failure),
                  void *arg);
+// ERR_STATE: @what is not possible as the flow is now; says why.
+MUST_CHECK enum err flow_refuse(const struct flow *f, const char *what,
+                                struct failure *ret_failure);
 // The failure of a request whose id another one has (ERR_EXISTS).
 void flow_same_request(const char *existing_flow, const char *request_id,
                        struct failure *ret_failure);

@@ -2,6 +2,7 @@
 #include "master/flow_message.h"
 
 #include "common/cleanup.h"
+#include "common/location.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,25 +161,13 @@ void flow_bottleneck(const struct flow_progress *p, char *buf, size_t cap) {
 }
 
 char *flow_location_text(const Sluice__V1__Location *l) {
-    if (l == NULL || l->kind_case != SLUICE__V1__LOCATION__KIND_POSIX) {
-        return strdup("");
-    }
-    const Sluice__V1__PosixLocation *p = l->posix;
-    size_t cap = strlen(p->site) + strlen(p->agent) + 4 * p->path.len + 3;
-    char *text = malloc(cap);
-    if (text == NULL) {
+    struct location parsed;
+    if (l == NULL || l->kind_case != SLUICE__V1__LOCATION__KIND_POSIX ||
+        location_posix(l->posix->site, l->posix->agent, l->posix->path.data, l->posix->path.len,
+                       &parsed, NULL) != OK) {
         return NULL;
     }
-    int n = snprintf(text, cap, "%s%s%s:", p->site, p->agent[0] == '\0' ? "" : "/", p->agent);
-    char *at = text + n;
-    for (size_t i = 0; i < p->path.len; i++) {
-        unsigned char c = p->path.data[i];
-        if (c < 0x20 || c >= 0x7f || c == '\\') {
-            at += snprintf(at, 5, "\\x%02x", c);
-        } else {
-            *at++ = (char)c;
-        }
-    }
-    *at = '\0';
+    char *text = location_printable(&parsed);
+    location_deinit(&parsed);
     return text;
 }

@@ -33,8 +33,7 @@ void flow_message_deinit(struct flow_message *m);
 void flow_bottleneck(const struct flow_progress *p, char *buf, size_t cap);
 int64_t flow_eta_ms(const struct flow *f); // from now; -1: unknown
 
-// The spec's locations, as the command line writes them: for the log. free() it; NULL: out of
-// memory. Bytes that are no text are escaped.
+// As the command line writes it, for the log. free() it. NULL: out of memory, or none.
 char *flow_location_text(const Sluice__V1__Location *l);
 
 #endif
