@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/agent_options.h"
 
+#include "common/address.h"
 #include "common/cleanup.h"
 #include "common/config.h"
 #include "common/log.h"
@@ -19,33 +20,8 @@ static const struct agent_options defaults = {
     .log_level = "info",
 };
 
-// Of "host:port": how long the host is. false: it has not that form.
-static bool split_address(const char *address, size_t *ret_host_len) {
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address) {
-        return false;
-    }
-    size_t digits = strspn(colon + 1, "0123456789");
-    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' ||
-        strtoul(colon + 1, NULL, 10) > 65535) {
-        return false;
-    }
-    *ret_host_len = (size_t)(colon - address);
-    return true;
-}
-
-static bool host_is(const char *address, size_t host_len, const char *host) {
-    return host_len == strlen(host) && strncmp(address, host, host_len) == 0;
-}
-
-static bool is_loopback(const char *address, size_t host_len) {
-    return host_is(address, host_len, "localhost") || host_is(address, host_len, "[::1]") ||
-           (host_len > 4 && strncmp(address, "127.", 4) == 0 &&
-            strspn(address, "0123456789.") >= host_len);
-}
-
-static bool is_wildcard(const char *address, size_t host_len) {
-    return host_is(address, host_len, "0.0.0.0") || host_is(address, host_len, "[::]");
+static bool is_wildcard(const struct address *a) {
+    return a->host[0] == '\0' || strcmp(a->host, "0.0.0.0") == 0 || strcmp(a->host, "::") == 0;
 }
 
 static enum err read_texts(struct config_node *n, struct agent_options *o, struct failure *f) {
@@ -53,11 +29,10 @@ static enum err read_texts(struct config_node *n, struct agent_options *o, struc
         const char *key;
         const char **value;
         bool required;
-    } texts[] = {
-        {"name", &o->name, true},           {"site", &o->site, true},
-        {"state_dir", &o->state_dir, true}, {"master", &o->master, false},
-        {"log_file", &o->log_file, false},  {"data_listen", &o->data_listen, false},
-        {"log_level", &o->log_level, false}};
+    } texts[] = {{"name", &o->name, true},           {"site", &o->site, true},
+                 {"state_dir", &o->state_dir, true}, {"master", &o->master, false},
+                 {"log_file", &o->log_file, false},  {"data_listen", &o->data_listen, false},
+                 {"log_level", &o->log_level, false}};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         enum err e = texts[i].required ? config_require(n, texts[i].key, f) : OK;
         if (e == OK) {
@@ -156,9 +131,9 @@ static enum err read_volumes(struct config_node *n, struct agent_options *o, str
 
 static enum err read_addresses(struct config_node *n, struct agent_options *o, struct failure *f) {
     for (size_t i = 0;; i++) {
-        const char *address = NULL;
-        size_t host_len = 0;
-        enum err e = config_item_string(n, "data_addresses", i, &address, f);
+        const char *text = NULL;
+        struct address address;
+        enum err e = config_item_string(n, "data_addresses", i, &text, f);
         if (e == ERR_NOT_FOUND) {
             return OK;
         }
@@ -169,24 +144,23 @@ static enum err read_addresses(struct config_node *n, struct agent_options *o, s
             return config_complain(n, "data_addresses", f, "more than %d addresses",
                                    AGENT_MAX_ADDRESSES);
         }
-        if (!split_address(address, &host_len)) {
+        if (address_parse(text, &address, NULL) != OK) {
             return config_complain(n, "data_addresses", f,
-                                   "'%s' is not HOST:PORT (port 0: the one of data_listen)",
-                                   address);
+                                   "'%s' is not HOST:PORT (port 0: the one of data_listen)", text);
         }
-        o->data_addresses[o->n_data_addresses++] = address;
+        o->data_addresses[o->n_data_addresses++] = text;
     }
 }
 
-static enum err check_address(struct config_node *n, const char *key, const char *address, bool tls,
+static enum err check_address(struct config_node *n, const char *key, const char *text, bool tls,
                               struct failure *f) {
-    size_t host_len = 0;
-    if (!split_address(address, &host_len)) {
-        return config_complain(n, key, f, "'%s' is not HOST:PORT", address);
+    struct address address;
+    if (address_parse(text, &address, NULL) != OK) {
+        return config_complain(n, key, f, "'%s' is not HOST:PORT", text);
     }
-    if (!tls && !is_loopback(address, host_len)) {
+    if (!tls && !address_is_loopback(&address)) {
         enum err e =
-            config_complain(n, key, f, "'%s' is not a loopback address, and there is no tls", address);
+            config_complain(n, key, f, "'%s' is not a loopback address, and there is no tls", text);
         failure_remedy(f, "add tls: {certificate, key, ca}, or use 127.0.0.1");
         return e;
     }
@@ -196,7 +170,7 @@ static enum err check_address(struct config_node *n, const char *key, const char
 // What only shows when the values are seen together.
 static enum err judge(struct config_node *n, const struct agent_options *o, struct failure *f) {
     enum log_level level;
-    size_t host_len = 0;
+    struct address listen;
     if (o->name[0] == '\0' || strlen(o->name) > AGENT_NAME_MAX) {
         return config_complain(n, "name", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
     }
@@ -214,10 +188,10 @@ static enum err judge(struct config_node *n, const struct agent_options *o, stru
     if (e == OK) {
         e = check_address(n, "data_listen", o->data_listen, o->tls, f);
     }
-    if (e == OK && o->n_data_addresses == 0 && split_address(o->data_listen, &host_len) &&
-        is_wildcard(o->data_listen, host_len)) {
-        e = config_complain(n, "data_listen", f,
-                            "'%s' tells other agents no address to connect to", o->data_listen);
+    if (e == OK && o->n_data_addresses == 0 && address_parse(o->data_listen, &listen, NULL) == OK &&
+        is_wildcard(&listen)) {
+        e = config_complain(n, "data_listen", f, "'%s' tells other agents no address to connect to",
+                            o->data_listen);
         failure_remedy(f, "add data_addresses: [HOST:0] with a name that they can reach");
     }
     return e;

@@ -329,6 +329,18 @@ bool journal_holds(struct journal *j, uint64_t task_id, uint64_t term, uint64_t 
     return found;
 }
 
+void journal_each_lease(struct journal *j,
+                        void (*each)(void *user, uint64_t task_id, uint64_t term, uint64_t counter),
+                        void *user) {
+    pthread_mutex_lock(&j->lock);
+    for (const struct kept *k = j->first; k != NULL; k = k->next) {
+        if (k->number > j->committed_through) {
+            each(user, k->task_id, k->term, k->counter);
+        }
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
 bool journal_is_empty(struct journal *j) {
     pthread_mutex_lock(&j->lock);
     bool empty = j->next_number <= j->committed_through + 1 || j->first == NULL;

@@ -218,8 +218,7 @@ enum err volumes_any_root(struct volumes *v, const char *name, int *ret_fd,
 enum err volumes_root(struct volumes *v, const char *name, enum volume_use use, int *ret_fd,
                       struct failure *ret_failure) {
     const struct volume *item = find(v, name);
-    if (item != NULL &&
-        !(use == VOLUME_READ ? item->options->readable : item->options->writable)) {
+    if (item != NULL && !(use == VOLUME_READ ? item->options->readable : item->options->writable)) {
         enum err e = failure_set(ret_failure, ERR_DENIED, "open", name, strlen(name),
                                  "the volume is not exported for %s",
                                  use == VOLUME_READ ? "reading" : "writing");

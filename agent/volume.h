@@ -20,7 +20,7 @@ struct volume_status {
     const char *name, *root;
     bool readable, writable;
     uint64_t bytes_free, bytes_total;
-    uint64_t generation; // rises when another directory is found at the root: a remount
+    uint64_t generation;          // rises when another directory is found at the root: a remount
     char error[FAILURE_TEXT_MAX]; // "": it can be used
 };
 

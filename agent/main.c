@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// sluice-agent: reads the configuration, runs one agent until SIGTERM or SIGINT.
+#include "agent/agent.h"
+#include "common/config.h"
+#include "common/log.h"
+#include "common/notify_socket.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+
+static const char usage[] =
+    "usage: sluice-agent --config FILE [--check]\n"
+    "Moves data between the volumes of this node and those of other agents.\n\n"
+    "  --config FILE  the configuration (docs/configuration-agent.md)\n"
+    "  --check        only validate the configuration and the volumes\n"
+    "  --help         this text\n"
+    "  --version      the version\n\n"
+    "SIGTERM: ends when its tasks are done, after 30 s at the latest; a second one: at once.\n"
+    "SIGHUP: reopens the log.\n";
+
+static int complain(const struct failure *f) {
+    char text[2048];
+    failure_format(f, text, sizeof text);
+    log_event(LOG_ERROR, "agent_failed", LOG_FAILURE(f));
+    fprintf(stderr, "sluice-agent: %s\n", text);
+    return (int)err_exit_code(f->err);
+}
+
+static int run(const struct agent_options *o, int signal_fd) {
+    struct failure f = {0};
+    struct agent *a = NULL;
+    enum log_level level;
+    if (log_open(o->log_file, "sluice-agent", o->name, &f) != OK) {
+        return complain(&f);
+    }
+    if (log_level_from_name(o->log_level, &level) == OK) {
+        log_set_level(level);
+    }
+    if (agent_start(o, &clock_system, &a, &f) != OK) {
+        return complain(&f);
+    }
+    notify_socket_send("READY=1");
+    int code = agent_serve(a, signal_fd);
+    agent_free(a);
+    log_event(LOG_INFO, "agent_stopped", LOG_STR("site", o->site));
+    return code;
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check", no_argument, NULL, 'k'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    bool check = false;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'c') {
+            path = optarg;
+        } else if (c == 'k') {
+            check = true;
+        } else if (c == 'h' || c == 'v') {
+            fputs(c == 'h' ? usage : "sluice-agent " SLUICE_VERSION "\n", stdout);
+            return 0;
+        } else {
+            return EXIT_USAGE;
+        }
+    }
+    if (path == NULL || optind != argc) {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL); // before any thread starts
+    (void)signal(SIGPIPE, SIG_IGN);
+    struct failure f = {0};
+    struct config *config = NULL;
+    struct agent_options o = {0};
+    enum err e = config_load(path, &config, &f);
+    if (e == OK) {
+        e = agent_options_read(config, &o, &f);
+    }
+    if (e == OK && check) {
+        e = agent_check(&o, &f);
+    }
+    int code = e != OK ? complain(&f) : check ? 0 : run(&o, signalfd(-1, &set, SFD_CLOEXEC));
+    config_free(config);
+    return code;
+}

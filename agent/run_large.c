@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// OPEN, SYNC, FINISH, ABORT: what is done to the temporary of one large object as a whole.
+#include "agent/run.h"
+
+#include <string.h>
+
+// The sink, and the task's one object.
+static enum err prepare(struct run *r, struct object_entry *ret_entry,
+                        char ret_temp[TEMP_NAME_SIZE]) {
+    if (r->table.count != 1) {
+        return failure_set(&r->failure, ERR_INVALID, "task", NULL, 0,
+                           "the task must be about one object, not %u", r->table.count);
+    }
+    object_table_get(&r->table, 0, ret_entry);
+    run_large_temp_name(r, ret_entry, ret_temp);
+    return run_open_sink(r);
+}
+
+enum err run_open_receipt(struct run *r, struct receipt *ret_receipt) {
+    if (r->spec->n_receipts == 0 || r->spec->receipts[0]->opaque.len > RECEIPT_MAX_BYTES) {
+        return failure_set(&r->failure, ERR_INVALID, "task", NULL, 0,
+                           "the task lacks the receipt of the object's temporary");
+    }
+    memset(ret_receipt, 0, sizeof *ret_receipt);
+    ret_receipt->len = r->spec->receipts[0]->opaque.len;
+    if (ret_receipt->len > 0) {
+        memcpy(ret_receipt->bytes, r->spec->receipts[0]->opaque.data, ret_receipt->len);
+    }
+    return OK;
+}
+
+// Is the object there already, so that nothing need be opened?
+static enum err look_for_identical(struct run *r, const struct object_entry *e, bool *ret_is) {
+    enum sink_identical same = SINK_DIFFERS;
+    enum err err = sink_compare(r->sink, e, &same, &r->failure);
+    if (err != OK || same != SINK_SAME) {
+        *ret_is = false;
+        return err;
+    }
+    err = task_result_add_objects(r->result, 1);
+    if (err == OK) {
+        err = task_result_object_done(r->result, 0, SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL,
+                                      e->version.size, NULL, 0);
+    }
+    *ret_is = err == OK;
+    return err;
+}
+
+enum err run_open(struct run *r) {
+    struct object_entry e;
+    struct receipt receipt = {0};
+    char temp[TEMP_NAME_SIZE];
+    enum err err = prepare(r, &e, temp);
+    bool is_there = false;
+    if (err == OK && r->spec->skip_identical) {
+        err = look_for_identical(r, &e, &is_there);
+    }
+    if (err != OK || is_there) {
+        return err;
+    }
+    err = sink_open_large(r->sink, &e, temp, &receipt, &r->failure);
+    if (err == OK && r->durability != DURABILITY_NONE) {
+        err = sink_sync_directories(r->sink, &r->failure);
+    }
+    return err == OK ? task_result_set_receipt(r->result, &receipt, true, r->tools->boot_id) : err;
+}
+
+enum err run_sync(struct run *r) {
+    struct object_entry e;
+    struct receipt open;
+    char temp[TEMP_NAME_SIZE];
+    enum err err = prepare(r, &e, temp);
+    if (err == OK) {
+        err = run_open_receipt(r, &open);
+    }
+    if (err == OK) {
+        err = sink_sync_large(r->sink, &e, temp, &open, &r->failure);
+    }
+    if (err == OK) {
+        r->result->synced = true;
+        err = task_result_set_text(&r->result->boot_id, r->tools->boot_id);
+    }
+    return err;
+}
+
+enum err run_finish(struct run *r) {
+    struct object_entry e;
+    struct receipt open;
+    char temp[TEMP_NAME_SIZE], fresh[TEMP_NAME_SIZE];
+    enum err err = prepare(r, &e, temp);
+    if (err == OK) {
+        err = run_open_receipt(r, &open);
+    }
+    if (err != OK) {
+        return err;
+    }
+    run_temp_name(r, &e, fresh);
+    err = sink_finish_large(r->sink, &e, temp, &open, r->spec->copy_to_fresh ? fresh : NULL,
+                            r->durability, &r->failure);
+    if (err == OK && r->spec->has_digest) {
+        err = task_result_set_bytes(&r->result->object_digest, r->spec->object_digest.data,
+                                    r->spec->object_digest.len);
+    }
+    return err;
+}
+
+enum err run_abort(struct run *r) {
+    struct object_entry e;
+    char temp[TEMP_NAME_SIZE];
+    enum err err = prepare(r, &e, temp);
+    return err == OK ? sink_remove_temp(r->sink, &e, temp, &r->failure) : err;
+}
