@@ -167,7 +167,11 @@ static struct request *take_group(struct lane *l) {
 static enum err execute(struct store *s, struct request *r, struct failure *f) {
     arena_deinit(&r->answer); // of an attempt that was rolled back
     switch (r->kind) {
-    case REQUEST_CHANGE: return s->ops->apply(s, r->change, f);
+    case REQUEST_CHANGE:
+        if (r->change == NULL || r->change->out_of_memory) {
+            return ERR_NO_MEMORY;
+        }
+        return s->ops->apply(s, r->change, f);
     case REQUEST_INSERT_FLOW: return s->ops->insert_flow(s, &r->insert, f);
     case REQUEST_QUERY: return s->ops->read(s, &r->query, &r->answer, f);
     }

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "master/database.h"
+#include "master/database_plan.h"
+#include "tests/lib/test.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char FLOW_A[] = "01HZZZZZZZZZZZZZZZZZZZZZZA";
+static const char FLOW_B[] = "01HZZZZZZZZZZZZZZZZZZZZZZB";
+
+struct world {
+    char dir[64];
+    struct loop *loop;
+    struct database *database;
+    // what the last callback said
+    enum err result;
+    char existing[IDENT_SIZE];
+    bool same, more;
+    size_t n_rows;
+    uint64_t first, last;
+    struct flow_progress progress;
+    int order;
+};
+
+static struct blob text_blob(const char *text) {
+    return (struct blob){(const uint8_t *)text, strlen(text)};
+}
+
+static void open_database(struct world *w) {
+    struct failure f = {0};
+    w->loop = loop_new();
+    assert_non_null(w->loop);
+    assert_ok(database_open(w->dir, w->loop, &w->database, &f));
+}
+
+static void close_database(struct world *w) {
+    database_close(w->database);
+    loop_free(w->loop);
+}
+
+static int set_up(void **state) {
+    struct world *w = calloc(1, sizeof *w);
+    snprintf(w->dir, sizeof w->dir, "/tmp/sluice-test-XXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    open_database(w);
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct world *w = *state;
+    close_database(w);
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", w->dir);
+    assert_int_equal(system(command), 0);
+    free(w);
+    return 0;
+}
+
+static void on_done(void *arg, enum err result) {
+    struct world *w = arg;
+    w->result = result;
+    loop_stop(w->loop);
+}
+
+static void commit(struct world *w, struct change *c) {
+    database_commit(w->database, c, on_done, w);
+    loop_run(w->loop);
+}
+
+static void on_inserted(void *arg, enum err result, const char *existing, bool same) {
+    struct world *w = arg;
+    w->result = result;
+    snprintf(w->existing, sizeof w->existing, "%s", existing == NULL ? "" : existing);
+    w->same = same;
+    loop_stop(w->loop);
+}
+
+static void insert(struct world *w, const char *id, const char *request, const char *spec) {
+    struct flow_row row = {.owner = "me",
+                           .request_id = request,
+                           .spec = text_blob(spec),
+                           .created_ms = 7,
+                           .state = FLOW_STARTED,
+                           .phase = PHASE_QUEUED,
+                           .last_seq = 1};
+    snprintf(row.id, sizeof row.id, "%s", id);
+    struct flow_label label = {"team", "blue"};
+    struct flow_event_row event = {
+        .seq = 1, .at_ms = 7, .kind = "state_changed", .message = text_blob("one")};
+    database_flow_insert(w->database, &row, &label, 1, &event, on_inserted, w);
+    loop_run(w->loop);
+}
+
+static void on_flows(void *arg, enum err result, const struct flow_row *rows, size_t n, bool more) {
+    struct world *w = arg;
+    w->result = result;
+    w->n_rows = n;
+    w->more = more;
+    if (n > 0) {
+        snprintf(w->existing, sizeof w->existing, "%s", rows[0].id);
+        w->progress = rows[0].progress;
+    }
+    loop_stop(w->loop);
+}
+
+static void on_events(void *arg, enum err result, const struct flow_event_row *rows, size_t n,
+                      bool more) {
+    struct world *w = arg;
+    w->result = result;
+    w->n_rows = n;
+    w->more = more;
+    if (n > 0) {
+        w->first = rows[0].seq;
+        w->last = rows[n - 1].seq;
+    }
+    loop_stop(w->loop);
+}
+
+static void the_same_request_is_stored_once(void **state) {
+    struct world *w = *state;
+    insert(w, FLOW_A, "r1", "spec");
+    assert_ok(w->result);
+    assert_string_equal(w->existing, "");
+    insert(w, FLOW_B, "r1", "spec");
+    assert_string_equal(w->existing, FLOW_A);
+    assert_true(w->same);
+    insert(w, FLOW_B, "r1", "another spec");
+    assert_string_equal(w->existing, FLOW_A);
+    assert_false(w->same);
+    insert(w, FLOW_B, "", "spec");
+    assert_string_equal(w->existing, "");
+}
+
+static void flows_are_listed_newest_first_and_filtered(void **state) {
+    struct world *w = *state;
+    insert(w, FLOW_A, "", "spec");
+    insert(w, FLOW_B, "", "spec");
+    struct flow_filter filter = {.limit = 1};
+    database_flows_list(w->database, &filter, on_flows, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 1);
+    assert_true(w->more);
+    assert_string_equal(w->existing, FLOW_B);
+    filter.before_id = FLOW_B;
+    database_flows_list(w->database, &filter, on_flows, w);
+    loop_run(w->loop);
+    assert_string_equal(w->existing, FLOW_A);
+    assert_false(w->more);
+    struct flow_label label = {"team", "red"};
+    filter = (struct flow_filter){.limit = 10, .labels = &label, .n_labels = 1};
+    database_flows_list(w->database, &filter, on_flows, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 0);
+    label.value = "blue";
+    filter.owner = "me";
+    filter.states = 1U << FLOW_STARTED;
+    database_flows_list(w->database, &filter, on_flows, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 2);
+    filter.states = 1U << FLOW_COMPLETED;
+    database_flows_list(w->database, &filter, on_flows, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 0);
+}
+
+static void what_was_committed_survives_the_process(void **state) {
+    struct world *w = *state;
+    insert(w, FLOW_A, "", "spec");
+    struct change *c = change_new();
+    struct flow_progress p = {.bytes_done = 1ULL << 50, .listing = true, .wait_us = 3};
+    change_plan(c, FLOW_A, text_blob("body"), &p);
+    commit(w, c);
+    uint64_t term = 0;
+    char cluster[IDENT_SIZE];
+    struct failure f;
+    assert_ok(database_raise_term(w->database, &term, cluster, &f));
+    assert_int_equal(term, 1);
+    close_database(w);
+    open_database(w);
+    char again[IDENT_SIZE];
+    assert_ok(database_raise_term(w->database, &term, again, &f));
+    assert_int_equal(term, 2);
+    assert_string_equal(cluster, again);
+    database_flows_unfinished(w->database, "", 10, on_flows, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 1);
+    assert_true(w->progress.bytes_done == 1ULL << 50);
+    assert_true(w->progress.listing);
+    assert_int_equal(w->progress.wait_us, 3);
+}
+
+static void a_second_master_is_refused(void **state) {
+    struct world *w = *state;
+    struct database *second = NULL;
+    struct failure f = {0};
+    assert_err(database_open(w->dir, w->loop, &second, &f), ERR_LOCKED);
+    assert_string_not_equal(f.remedy, "");
+}
+
+static void what_is_not_ours_is_refused(void **state) {
+    struct world *w = *state;
+    close_database(w);
+    char path[128];
+    snprintf(path, sizeof path, "%s/sluice.db", w->dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    for (int i = 0; i < 1000; i++) {
+        fputs("not a database ", file);
+    }
+    fclose(file);
+    w->loop = loop_new();
+    struct failure f = {0};
+    assert_err(database_open(w->dir, w->loop, &w->database, &f), ERR_DATABASE);
+    assert_string_not_equal(f.message, "");
+    assert_int_equal(unlink(path), 0);
+    loop_free(w->loop);
+    open_database(w);
+}
+
+static void progress_is_thinned_and_state_changes_stay(void **state) {
+    struct world *w = *state;
+    insert(w, FLOW_A, "", "spec");
+    struct change *c = change_new();
+    for (uint64_t seq = 2; seq < 5000; seq++) {
+        struct flow_event_row e = {
+            .seq = seq, .at_ms = 1, .thin = seq % 100 != 0, .kind = "x", .message = text_blob("m")};
+        change_event(c, FLOW_A, &e);
+    }
+    commit(w, c);
+    assert_ok(w->result);
+    database_events_read(w->database, FLOW_A, 0, 100000, on_events, w);
+    loop_run(w->loop);
+    assert_in_range(w->n_rows, 400, 1200);
+    assert_int_equal(w->first, 1);
+    assert_int_equal(w->last, 4999);
+    database_events_read(w->database, FLOW_A, 4990, 3, on_events, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 3);
+    assert_true(w->more);
+}
+
+static void first_of_three(void *arg, enum err result) {
+    struct world *w = arg;
+    assert_ok(result);
+    assert_int_equal(w->order++, 0);
+}
+static void second_of_three(void *arg, enum err result, const struct plan_answer *plan) {
+    struct world *w = arg;
+    assert_ok(result);
+    assert_true(plan->exists);
+    assert_int_equal(plan->body.len, 3);
+    assert_int_equal(w->order++, 1);
+}
+static void third_of_three(void *arg, enum err result) {
+    struct world *w = arg;
+    assert_ok(result);
+    assert_int_equal(w->order++, 2);
+    loop_stop(w->loop);
+}
+
+static void answers_come_in_the_order_of_the_questions(void **state) {
+    struct world *w = *state;
+    struct flow_progress p = {0};
+    struct change *c = change_new();
+    change_plan(c, FLOW_A, text_blob("one"), &p);
+    database_commit(w->database, c, first_of_three, w);
+    database_plan_load(w->database, FLOW_A, second_of_three, w);
+    c = change_new();
+    change_plan(c, FLOW_A, text_blob("seven"), &p);
+    database_commit(w->database, c, third_of_three, w);
+    loop_run(w->loop);
+    assert_int_equal(w->order, 3);
+}
+
+static void a_change_without_memory_changes_nothing(void **state) {
+    struct world *w = *state;
+    commit(w, NULL);
+    assert_err(w->result, ERR_NO_MEMORY);
+}
+
+static void on_tasks(void *arg, enum err result, const struct tasks_answer *a) {
+    struct world *w = arg;
+    assert_ok(result);
+    w->n_rows = a->n_rows;
+    w->more = a->more;
+    w->same = a->any;
+    if (a->n_rows > 0) {
+        w->first = a->rows[0].task_id;
+        w->last = a->rows[a->n_rows - 1].task_id;
+        w->order = (int)a->rows[0].n_leases;
+    }
+    loop_stop(w->loop);
+}
+
+static void put_task(struct change *c, uint64_t id, uint32_t kind, uint32_t rank) {
+    struct task_row t = {.task_id = id,
+                         .kind = kind,
+                         .rank = rank,
+                         .attempt = 1,
+                         .walk = 9,
+                         .generation = 1,
+                         .spec = text_blob("spec")};
+    snprintf(t.flow, sizeof t.flow, "%s", FLOW_A);
+    change_task_put(c, &t);
+}
+
+static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state) {
+    struct world *w = *state;
+    struct change *c = change_new();
+    put_task(c, 1, 3, 2);
+    put_task(c, 2, 3, 2);
+    put_task(c, 3, 6, 0);
+    put_task(c, 4, 1, 2);
+    put_task(c, 5, 1, 2);
+    change_lease_add(c, FLOW_A, 1, (struct epoch){1, 5}, "agent");
+    commit(w, c);
+    uint64_t skip[] = {3, 4};
+    struct tasks_wanted wanted = {.n = 2, .n_list = 1, .skip = skip, .n_skip = 2};
+    database_tasks_load(w->database, FLOW_A, &wanted, on_tasks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 2);
+    assert_int_equal(w->first, 5);
+    assert_int_equal(w->last, 1);
+    assert_true(w->more);
+    // Those of the older listing go, but for the one that was leased.
+    c = change_new();
+    change_tasks_drop(c, FLOW_A, 9, 2);
+    commit(w, c);
+    wanted = (struct tasks_wanted){.n = 10, .n_list = 10};
+    database_tasks_load(w->database, FLOW_A, &wanted, on_tasks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 1);
+    assert_int_equal(w->first, 1);
+    assert_int_equal(w->order, 1);
+    c = change_new();
+    change_plan_abandon(c, FLOW_A);
+    commit(w, c);
+    assert_ok(w->result);
+    database_tasks_load(w->database, FLOW_A, &(struct tasks_wanted){.n = 10, .max_stage = 2},
+                        on_tasks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 1);
+    c = change_new();
+    change_plan_end(c, FLOW_A);
+    commit(w, c);
+    database_tasks_load(w->database, FLOW_A, &wanted, on_tasks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 0);
+    assert_false(w->same);
+}
+
+static void on_walks(void *arg, enum err result, const struct walk_row *rows, size_t n,
+                     uint64_t n_all) {
+    struct world *w = arg;
+    assert_ok(result);
+    w->n_rows = n;
+    w->first = n > 0 ? rows[0].id : 0;
+    w->last = n_all;
+    loop_stop(w->loop);
+}
+static void on_acks(void *arg, enum err result, const struct ack_row *rows, size_t n, bool more) {
+    struct world *w = arg;
+    assert_ok(result);
+    w->n_rows = n;
+    w->first = n > 0 ? rows[0].offset : 0;
+    w->more = more;
+    loop_stop(w->loop);
+}
+
+static void every_row_of_the_planner_comes_back(void **state) {
+    struct world *w = *state;
+    struct change *c = change_new();
+    struct walk_row walk = {.id = 5, .depth = 1, .partial = true, .entry = text_blob("e")};
+    memcpy(walk.flow, FLOW_A, sizeof walk.flow);
+    change_walk_put(c, &walk);
+    walk.id = 6;
+    walk.depth = 2;
+    change_walk_put(c, &walk);
+    struct large_row large = {.object = 8, .walk = 5, .size = 10, .entry = text_blob("e")};
+    memcpy(large.flow, FLOW_A, sizeof large.flow);
+    change_large_put(c, &large);
+    struct ack_row ack = {
+        .object = 8, .length = 5, .agent = "x", .boot_id = "b", .leaves = text_blob("l")};
+    memcpy(ack.flow, FLOW_A, sizeof ack.flow);
+    change_ack_add(c, &ack);
+    ack.offset = 5;
+    ack.agent = "y";
+    change_ack_add(c, &ack);
+    change_object_failed(c, FLOW_A, 3, 5, 1, text_blob("p"), text_blob("f"));
+    change_outbox_add(c, FLOW_A, 1, "http://x", text_blob("b"));
+    commit(w, c);
+    assert_ok(w->result);
+    database_walk_frontier(w->database, FLOW_A, 1, on_walks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->first, 5);
+    assert_int_equal(w->last, 2);
+    database_walk_partials(w->database, FLOW_A, on_walks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 2);
+    database_acks_load(w->database, FLOW_A, 8, "y", 0, 10, on_acks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 1);
+    assert_int_equal(w->first, 5);
+    database_writers_load(w->database, FLOW_A, 8, on_acks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 2);
+    c = change_new();
+    change_acks_drop_unsynced(c, FLOW_A, 8, "x");
+    change_acks_synced(c, FLOW_A, 8, "y");
+    change_walk_remove(c, FLOW_A, 5);
+    change_failed_drop(c, FLOW_A, 5, 2);
+    commit(w, c);
+    database_acks_load(w->database, FLOW_A, 8, NULL, 0, 10, on_acks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 1);
+    database_writers_load(w->database, FLOW_A, 8, on_acks, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_same_request_is_stored_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(flows_are_listed_newest_first_and_filtered, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_was_committed_survives_the_process, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_second_master_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(progress_is_thinned_and_state_changes_stay, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(answers_come_in_the_order_of_the_questions, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_change_without_memory_changes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tasks_are_loaded_by_rank_and_listings_have_their_share,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_row_of_the_planner_comes_back, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
