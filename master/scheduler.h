@@ -138,7 +138,7 @@ void scheduler_agent_drain(struct scheduler *s, const char *agent, bool draining
 struct scheduler_flow {
     char id[IDENT_SIZE];
     int32_t priority;
-    uint32_t weight;       // 0: 1
+    uint32_t weight;        // 0: 1
     uint32_t max_executors; // tasks at a time; 0: no limit
     bool restored;          // of an earlier term: its tasks wait for reconcile_until_ms
     struct place source, sink;
@@ -167,6 +167,9 @@ void scheduler_task_drop(struct scheduler *s, uint64_t task_id, int64_t now_ms);
 // reconcile_until_ms.
 MUST_CHECK enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_id,
                                      struct epoch epoch, int64_t now_ms);
+// May the agent still act under this lease, as far as is known?
+bool scheduler_is_newest(const struct scheduler *s, const char *agent, uint64_t task_id,
+                         struct epoch epoch);
 // The agent confirms that it does nothing more for this lease; the task is pending again.
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,
                         struct epoch epoch, int64_t now_ms);
