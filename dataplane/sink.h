@@ -70,8 +70,10 @@ int sink_fd(const struct sink *s); // of what is being written; -1: none
 MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);
 // Drops what was begun and not staged, with its temporary. Harmless if nothing was.
 void sink_drop(struct sink *s);
-// Data synced, metadata, rename, parent directories synced (as @durability asks). @each is
-// called once for each staged object with its tag and how it ended.
+// Metadata, data synced, rename, parent directories synced (as @durability asks; with
+// DURABILITY_TASK the directories wait for sink_sync_directories()). @each is called once for
+// each staged object with its tag and how it ended; not for those whose turn had not come when
+// the call ended with ERR_FENCED.
 MUST_CHECK enum err sink_finish_staged(struct sink *s, enum durability durability,
                                        void (*each)(void *user, uint32_t tag, enum err result,
                                                     const struct failure *failure),
