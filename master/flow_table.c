@@ -138,7 +138,7 @@ static bool goes_before(const struct flow_entry *a, const struct flow_entry *b) 
     if ((a->flow.started_ms != 0) != (b->flow.started_ms != 0)) {
         return a->flow.started_ms != 0;
     }
-    return strcmp(a->flow.id, b->flow.id) < 0;
+    return a->flow.created_ms < b->flow.created_ms; // the table keeps the order of arrival
 }
 
 void flows_start_waiting(struct flows *fl) {

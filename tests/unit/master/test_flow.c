@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flows on a real database and loop; planner, scheduler and agents are played here.
+#include "master/flow.h"
+
+#include "common/log.h"
+#include "master/agents.h"
+#include "master/database.h"
+#include "master/flow_table.h"
+#include "master/planner.h"
+#include "master/scheduler.h"
+#include "master/submit.h"
+#include "tests/lib/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// ---- the world ----
+static struct {
+    char dir[64];
+    struct master_options options;
+    struct core core;
+    // what the others were told
+    char begun[16][IDENT_SIZE];
+    int n_begun, n_paused, n_resumed, n_removed, n_abandoned;
+    bool hold_quiet; // the scheduler does not get quiet
+    enum err resolve;
+    int n_resolved;
+    // what came back
+    bool answered, existed;
+    struct failure failure;
+    char id[IDENT_SIZE];
+} w;
+
+void planner_flow_begin(struct planner *p, struct flow *f) {
+    (void)p;
+    memcpy(w.begun[w.n_begun++ % 16], f->id, IDENT_SIZE);
+}
+
+struct later {
+    void (*done)(void *arg);
+    void *arg;
+};
+
+void planner_flow_abandon(struct planner *p, struct flow *f, void (*done)(void *arg), void *arg) {
+    (void)p;
+    (void)f;
+    w.n_abandoned++;
+    loop_post(w.core.loop, done, arg);
+}
+
+static void tell_quiet(void *arg) {
+    flow_is_quiet(&w.core, arg);
+    free(arg);
+}
+
+static void get_quiet(const char *flow) {
+    if (!w.hold_quiet) {
+        loop_post(w.core.loop, tell_quiet, strdup(flow));
+    }
+}
+
+void scheduler_flow_pause(struct scheduler *s, const char *flow, int64_t now_ms) {
+    (void)s;
+    (void)now_ms;
+    w.n_paused++;
+    get_quiet(flow);
+}
+void scheduler_flow_resume(struct scheduler *s, const char *flow, int64_t now_ms) {
+    (void)s;
+    (void)flow;
+    (void)now_ms;
+    w.n_resumed++;
+}
+void scheduler_flow_remove(struct scheduler *s, const char *flow, int64_t now_ms) {
+    (void)s;
+    (void)now_ms;
+    w.n_removed++;
+    get_quiet(flow);
+}
+void core_dispatch(struct core *c) {
+    (void)c;
+}
+
+enum err agents_resolve(struct agents *a, const struct location *l, bool write,
+                        struct place *ret_place, struct failure *ret_failure) {
+    (void)a;
+    w.n_resolved++;
+    if (w.resolve != OK) {
+        enum err e = w.resolve;
+        if (w.n_resolved >= 4) {
+            w.resolve = OK; // the volume is proven at last
+        }
+        return failure_set(ret_failure, e, "resolve", NULL, 0, NULL);
+    }
+    memset(ret_place, 0, sizeof *ret_place);
+    snprintf(ret_place->site, sizeof ret_place->site, "%s", l->site);
+    snprintf(ret_place->volume, sizeof ret_place->volume, "data");
+    const char *root = write ? "to" : "from/d";
+    ret_place->root_len = strlen(root);
+    memcpy(ret_place->root, root, ret_place->root_len);
+    return OK;
+}
+
+// ---- waiting ----
+struct polling {
+    bool (*is_so)(void);
+    struct loop_timer *timer;
+    int left;
+};
+
+static void poll(void *arg) {
+    struct polling *p = arg;
+    if (p->is_so() || --p->left == 0) {
+        loop_stop(w.core.loop);
+    } else {
+        loop_timer_arm(p->timer, 1);
+    }
+}
+
+static void until(bool (*is_so)(void)) {
+    struct polling p = {.is_so = is_so, .left = 60000};
+    p.timer = loop_timer_new(w.core.loop, poll, &p);
+    loop_timer_arm(p.timer, 0);
+    loop_run(w.core.loop);
+    loop_timer_free(p.timer);
+    assert_true(is_so());
+}
+
+static void open_world(void) {
+    struct failure f = {0};
+    w.core.options = &w.options;
+    w.core.clock = &clock_system;
+    w.core.stopping = false;
+    w.core.loop = loop_new();
+    assert_non_null(w.core.loop);
+    assert_ok(database_open(w.dir, w.core.loop, &w.core.database, &f));
+    assert_ok(database_raise_term(w.core.database, &w.core.term, w.core.cluster, &f));
+    assert_ok(flows_new(&w.core, &w.core.flows));
+}
+
+static void close_world(void) {
+    w.core.stopping = true;
+    flows_stop(w.core.flows);
+    database_stop(w.core.database);
+    loop_stop(w.core.loop); // behind what was answered
+    loop_run(w.core.loop);
+    database_close(w.core.database);
+    flows_free(w.core.flows);
+    loop_free(w.core.loop);
+}
+
+static int setup(void **state) {
+    (void)state;
+    memset(&w, 0, sizeof w);
+    strcpy(w.dir, "/tmp/test_flow_XXXXXX");
+    assert_non_null(mkdtemp(w.dir));
+    w.options = (struct master_options){
+        .flows_queued = 4, .flows_active = 2, .watchers = 2, .state_dir = w.dir};
+    log_set_level(LOG_ERROR);
+    open_world();
+    return 0;
+}
+
+static int teardown(void **state) {
+    char command[128];
+    (void)state;
+    close_world();
+    snprintf(command, sizeof command, "rm -rf %s", w.dir);
+    return system(command);
+}
+
+// ---- acting ----
+static void on_submitted(void *arg, const char *flow_id, bool existed, const struct failure *f) {
+    (void)arg;
+    w.answered = true;
+    w.existed = existed;
+    w.failure = f == NULL ? (struct failure){0} : *f;
+    if (flow_id != NULL) {
+        memcpy(w.id, flow_id, IDENT_SIZE);
+    }
+}
+
+static void on_done(void *arg, const struct failure *f) {
+    (void)arg;
+    w.answered = true;
+    w.failure = f == NULL ? (struct failure){0} : *f;
+}
+
+static bool is_answered(void) {
+    return w.answered;
+}
+
+static void submit_one(const char *request_id, const char *to, int32_t priority) {
+    static char a[] = "a", b[] = "b";
+    Sluice__V1__FlowSpec spec = SLUICE__V1__FLOW_SPEC__INIT;
+    Sluice__V1__Location source = SLUICE__V1__LOCATION__INIT,
+                         destination = SLUICE__V1__LOCATION__INIT;
+    Sluice__V1__PosixLocation p = SLUICE__V1__POSIX_LOCATION__INIT,
+                              q = SLUICE__V1__POSIX_LOCATION__INIT;
+    p.site = a;
+    p.path = (ProtobufCBinaryData){7, (uint8_t *)(uintptr_t) "/from/d"};
+    q.site = b;
+    q.path = (ProtobufCBinaryData){strlen(to), (uint8_t *)(uintptr_t)to};
+    source.kind_case = destination.kind_case = SLUICE__V1__LOCATION__KIND_POSIX;
+    source.posix = &p;
+    destination.posix = &q;
+    spec.source = &source;
+    spec.destination = &destination;
+    spec.priority = priority;
+    w.answered = false;
+    submit(&w.core, &spec, request_id, "", NULL, on_submitted, NULL);
+    until(is_answered);
+}
+
+static struct flow *accepted(const char *request_id) {
+    submit_one(request_id, "/to", 0);
+    assert_err(w.failure.err, OK);
+    struct flow *f = flows_find(w.core.flows, w.id);
+    assert_non_null(f);
+    return f;
+}
+
+static bool is_forgotten(void) {
+    return flows_find(w.core.flows, w.id) == NULL;
+}
+
+// The row of w.id as it is stored.
+static struct {
+    bool read;
+    enum flow_state state;
+    enum flow_outcome outcome;
+    uint32_t holders;
+    uint64_t last_seq;
+    size_t n_events;
+    char events[8][24];
+    uint64_t seqs[8];
+} row;
+
+static void on_row(void *arg, enum err result, const struct flow_row *rows, size_t n_rows,
+                   bool more) {
+    (void)arg;
+    (void)more;
+    assert_ok(result);
+    assert_int_equal(n_rows, 1);
+    row.state = rows[0].state;
+    row.outcome = rows[0].outcome;
+    row.holders = rows[0].holders;
+    row.last_seq = rows[0].last_seq;
+}
+
+static void on_events(void *arg, enum err result, const struct flow_event_row *rows, size_t n_rows,
+                      bool more) {
+    (void)arg;
+    (void)more;
+    assert_ok(result);
+    row.n_events = n_rows;
+    for (size_t i = 0; i < n_rows && i < 8; i++) {
+        snprintf(row.events[i], sizeof row.events[i], "%s", rows[i].kind);
+        row.seqs[i] = rows[i].seq;
+    }
+    row.read = true;
+}
+
+static bool is_read(void) {
+    return row.read;
+}
+
+static void read_row(void) {
+    memset(&row, 0, sizeof row);
+    database_flow_get(w.core.database, w.id, on_row, NULL);
+    database_events_read(w.core.database, w.id, 0, 100, on_events, NULL);
+    until(is_read);
+}
+
+static void reopen_on_loaded(void *arg, const struct failure *f) {
+    (void)arg;
+    assert_null(f);
+    w.answered = true;
+}
+
+static void restart(void) {
+    close_world();
+    open_world();
+    w.n_begun = 0;
+    w.answered = false;
+    flows_load(w.core.flows, reopen_on_loaded, NULL);
+    until(is_answered);
+}
+
+// ---- tests ----
+static void an_accepted_flow_is_started_stored_and_begun(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    assert_int_equal(f->state, FLOW_STARTED);
+    assert_int_equal(w.n_begun, 1);
+    assert_string_equal(w.begun[0], f->id);
+    read_row();
+    assert_int_equal(row.state, FLOW_STARTED);
+    assert_int_equal(row.n_events, 1);
+    assert_string_equal(row.events[0], "state_changed");
+    assert_string_equal(f->spec->owner, "anonymous");
+}
+
+static void the_same_request_is_the_same_flow_and_another_spec_is_refused(void **state) {
+    (void)state;
+    char first[IDENT_SIZE];
+    (void)accepted("r1");
+    memcpy(first, w.id, sizeof first);
+    submit_one("r1", "/to", 0);
+    assert_err(w.failure.err, OK);
+    assert_true(w.existed);
+    assert_string_equal(w.id, first);
+    submit_one("r1", "/elsewhere", 0);
+    assert_err(w.failure.err, ERR_EXISTS);
+    assert_int_equal(w.n_begun, 1);
+}
+
+static void a_full_queue_refuses(void **state) {
+    (void)state;
+    for (int i = 0; i < 6; i++) { // two are active, four wait
+        (void)accepted("");
+    }
+    assert_int_equal(w.n_begun, 2);
+    submit_one("", "/to", 0);
+    assert_err(w.failure.err, ERR_FULL);
+    assert_non_null(strstr(w.failure.remedy, "flows_queued"));
+}
+
+static void the_highest_priority_begins_next_then_the_oldest(void **state) {
+    (void)state;
+    char high[IDENT_SIZE], old[IDENT_SIZE];
+    struct flow *first = accepted("");
+    (void)accepted("");
+    (void)accepted("");
+    memcpy(old, w.id, sizeof old);
+    submit_one("", "/to", 5);
+    memcpy(high, w.id, sizeof high);
+    (void)accepted("");
+    assert_int_equal(w.n_begun, 2);
+    memcpy(w.id, first->id, sizeof w.id);
+    flow_planned_out(&w.core, first, NULL);
+    until(is_forgotten);
+    assert_int_equal(w.n_begun, 3);
+    assert_string_equal(w.begun[2], high);
+    memcpy(w.id, high, sizeof w.id);
+    flow_planned_out(&w.core, flows_find(w.core.flows, high), NULL);
+    until(is_forgotten);
+    assert_string_equal(w.begun[3], old);
+}
+
+static void volumes_that_are_being_proven_are_waited_for(void **state) {
+    (void)state;
+    w.resolve = ERR_AGAIN;
+    submit_one("", "/to", 0);
+    assert_err(w.failure.err, OK);
+    assert_true(w.n_resolved > 4);
+}
+
+static void the_source_gets_its_name_below_a_directory(void **state) {
+    (void)state;
+    submit_one("", "/to/", 0);
+    struct flow *f = flows_find(w.core.flows, w.id);
+    assert_int_equal(f->sink.root_len, 4);
+    assert_memory_equal(f->sink.root, "to/d", 4);
+    f = accepted("");
+    assert_int_equal(f->sink.root_len, 2);
+    flow_sink_into_directory(&w.core, f);
+    flow_sink_into_directory(&w.core, f);
+    assert_int_equal(f->sink.root_len, 4);
+}
+
+static void all_delivered_is_completed(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    f->progress.objects_done = f->progress.objects_total = 3;
+    flow_planned_out(&w.core, f, NULL);
+    until(is_forgotten);
+    read_row();
+    assert_int_equal(row.state, FLOW_COMPLETED);
+    assert_int_equal(row.outcome, OUTCOME_DELIVERED);
+    assert_string_equal(row.events[row.n_events - 1], "state_changed");
+}
+
+static void failed_objects_make_it_partial_or_failed(void **state) {
+    (void)state;
+    struct failure why = {0};
+    struct flow *f = accepted("");
+    (void)failure_set(&why, ERR_NO_SPACE, "write", "x", 1, NULL);
+    f->progress.objects_done = 2;
+    f->progress.objects_failed = 1;
+    flow_object_failed(&w.core, f, (const uint8_t *)"x", 1, &why, "b1");
+    assert_err(f->error.err, ERR_NO_SPACE);
+    flow_planned_out(&w.core, f, NULL);
+    until(is_forgotten);
+    read_row();
+    assert_int_equal(row.state, FLOW_TERMINATED);
+    assert_int_equal(row.outcome, OUTCOME_PARTIAL);
+    f = accepted("");
+    flow_planned_out(&w.core, f, &why);
+    until(is_forgotten);
+    read_row();
+    assert_int_equal(row.outcome, OUTCOME_FAILED);
+}
+
+static void suspend_answers_when_it_is_quiet_and_resume_goes_on(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    w.hold_quiet = true;
+    w.answered = false;
+    flow_suspend(&w.core, f, 1, "test", on_done, NULL);
+    assert_int_equal(w.n_paused, 1);
+    read_row(); // a round trip later
+    assert_false(w.answered);
+    assert_int_equal(f->state, FLOW_STARTED);
+    flow_is_quiet(&w.core, f->id);
+    until(is_answered);
+    assert_err(w.failure.err, OK);
+    assert_int_equal(f->state, FLOW_SUSPENDED);
+    read_row();
+    assert_int_equal(row.state, FLOW_SUSPENDED);
+    flow_suspend(&w.core, f, 1, "again", on_done, NULL);
+    assert_err(w.failure.err, ERR_STATE);
+    w.answered = false;
+    flow_resume(&w.core, f, 1, on_done, NULL);
+    until(is_answered);
+    assert_err(w.failure.err, OK);
+    assert_int_equal(f->state, FLOW_STARTED);
+    assert_int_equal(w.n_resumed, 1);
+    flow_resume(&w.core, f, 1, on_done, NULL);
+    assert_err(w.failure.err, ERR_STATE);
+}
+
+static void it_moves_again_only_when_no_holder_is_left(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    w.answered = false;
+    flow_suspend(&w.core, f, 1, "", on_done, NULL);
+    until(is_answered);
+    w.answered = false;
+    flow_suspend(&w.core, f, 4, "", on_done, NULL);
+    until(is_answered);
+    w.answered = false;
+    flow_resume(&w.core, f, 1, on_done, NULL);
+    until(is_answered);
+    assert_int_equal(f->state, FLOW_SUSPENDED);
+    w.answered = false;
+    flow_resume(&w.core, f, 4, on_done, NULL);
+    until(is_answered);
+    assert_int_equal(f->state, FLOW_STARTED);
+}
+
+static void cancel_ends_it_after_what_is_half_there_has_gone(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    w.answered = false;
+    flow_terminate(&w.core, f, "enough", on_done, NULL);
+    until(is_answered);
+    assert_err(w.failure.err, OK);
+    assert_int_equal(w.n_removed, 1);
+    assert_int_equal(w.n_abandoned, 1);
+    read_row();
+    assert_int_equal(row.state, FLOW_TERMINATED);
+    assert_int_equal(row.outcome, OUTCOME_CANCELLED);
+}
+
+static void a_flow_that_never_began_is_cancelled_at_once(void **state) {
+    (void)state;
+    (void)accepted("");
+    (void)accepted("");
+    struct flow *f = accepted("");
+    w.answered = false;
+    flow_terminate(&w.core, f, "", on_done, NULL);
+    until(is_answered);
+    assert_int_equal(w.n_removed, 0);
+    assert_int_equal(w.n_abandoned, 0);
+}
+
+static void after_a_restart_what_was_begun_goes_on_first(void **state) {
+    (void)state;
+    char ids[3][IDENT_SIZE];
+    for (int i = 0; i < 3; i++) {
+        (void)accepted("");
+        memcpy(ids[i], w.id, IDENT_SIZE);
+    }
+    uint64_t seq = flows_find(w.core.flows, ids[0])->last_seq;
+    restart();
+    assert_int_equal(w.n_begun, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_true(strcmp(w.begun[i], ids[0]) == 0 || strcmp(w.begun[i], ids[1]) == 0);
+    }
+    struct flow *f = flows_find(w.core.flows, ids[2]);
+    assert_non_null(f);
+    assert_int_equal(f->phase, PHASE_QUEUED);
+    assert_true(f->is_resolved);
+    assert_string_equal(f->sink.site, "b");
+    assert_true(flows_find(w.core.flows, ids[0])->last_seq > seq);
+}
+
+static void a_suspended_flow_stays_so_over_a_restart(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    w.answered = false;
+    flow_suspend(&w.core, f, 1, "", on_done, NULL);
+    until(is_answered);
+    restart();
+    f = flows_find(w.core.flows, w.id);
+    assert_int_equal(f->state, FLOW_SUSPENDED);
+    assert_int_equal(w.n_paused, 2);
+    w.answered = false;
+    flow_resume(&w.core, f, 1, on_done, NULL);
+    until(is_answered);
+    assert_int_equal(f->state, FLOW_STARTED);
+    assert_int_equal(w.n_resumed, 1);
+}
+
+static void a_cancel_that_a_crash_interrupted_goes_on(void **state) {
+    (void)state;
+    struct flow *f = accepted("");
+    w.hold_quiet = true;
+    flow_terminate(&w.core, f, "", on_done, NULL);
+    restart();
+    until(is_forgotten);
+    read_row();
+    assert_int_equal(row.outcome, OUTCOME_CANCELLED);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(an_accepted_flow_is_started_stored_and_begun),
+        TEST(the_same_request_is_the_same_flow_and_another_spec_is_refused),
+        TEST(a_full_queue_refuses),
+        TEST(the_highest_priority_begins_next_then_the_oldest),
+        TEST(volumes_that_are_being_proven_are_waited_for),
+        TEST(the_source_gets_its_name_below_a_directory),
+        TEST(all_delivered_is_completed),
+        TEST(failed_objects_make_it_partial_or_failed),
+        TEST(suspend_answers_when_it_is_quiet_and_resume_goes_on),
+        TEST(it_moves_again_only_when_no_holder_is_left),
+        TEST(cancel_ends_it_after_what_is_half_there_has_gone),
+        TEST(a_flow_that_never_began_is_cancelled_at_once),
+        TEST(after_a_restart_what_was_begun_goes_on_first),
+        TEST(a_suspended_flow_stays_so_over_a_restart),
+        TEST(a_cancel_that_a_crash_interrupted_goes_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
