@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 static const char *skip_spaces(const char *p) {
@@ -33,43 +32,6 @@ static const char *scan_number(const char *text, double *ret) {
     }
     *ret = value;
     return digits ? p : NULL;
-}
-
-bool quantity_bytes(const char *text, uint64_t *ret_bytes) {
-    double number;
-    const char *p = scan_number(skip_spaces(text), &number);
-    if (!p) {
-        return false;
-    }
-    p = skip_spaces(p);
-    double base = 1024;
-    int power = 0;
-    static const char prefixes[] = "kmgtp";
-    const char *prefix = *p ? strchr(prefixes, *p | 0x20) : NULL;
-    if (prefix) {
-        power = (int)(prefix - prefixes) + 1;
-        p++;
-        if (strncasecmp(p, "ib", 2) == 0) {
-            p += 2;
-        } else if (*p == 'b' || *p == 'B') {
-            base = 1000;
-            p++;
-        }
-    } else if (*p == 'b' || *p == 'B') {
-        p++;
-    }
-    if (strcmp(p, "/s") == 0) {
-        p += 2;
-    }
-    double bytes = number;
-    for (; power > 0; power--) {
-        bytes *= base;
-    }
-    if (*p != '\0' || bytes >= 9.2e18) {
-        return false;
-    }
-    *ret_bytes = (uint64_t)(bytes + 0.5);
-    return true;
 }
 
 bool quantity_integer(const char *text, int64_t min, int64_t max, int64_t *ret) {

@@ -9,9 +9,6 @@
 
 enum { QUANTITY_MAX = 32 }; // a buffer that holds any of them
 
-// "1234", "10k", "1.5GiB", "64 MB", with "/s" at the end or without. K, M, G, T and KiB, …
-// are powers of 1024; KB, MB, … powers of 1000. false: not such a text, or over 2^63.
-bool quantity_bytes(const char *text, uint64_t *ret_bytes);
 // A whole decimal number from @min to @max.
 bool quantity_integer(const char *text, int64_t min, int64_t max, int64_t *ret);
 // "500ms", "30s", "5min", "2h", "1d"; a bare number is seconds.
