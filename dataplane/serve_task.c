@@ -39,7 +39,7 @@ static enum err check_ticket(struct serve *s, const struct conn *c, uint64_t tas
     e = ticket_open(open->ticket, open->ticket_len, authority.master_public,
                     clock_wall_ms(&clock_system), t);
     if (e == ERR_TIMEOUT) {
-        return refuse(f, ERR_TIMEOUT, "the ticket has expired");
+        return refuse(f, ERR_DENIED, "the ticket has expired");
     }
     if (e) {
         return refuse(f, e,

@@ -23,10 +23,13 @@ static enum err open_volume(void *user, const char *volume, int *ret_fd, struct 
     return *ret_fd >= 0 ? OK : failure_errno(f, errno, "open volume", n->dir, strlen(n->dir));
 }
 
-struct data_server *net_server(struct net *n, const char *agent) {
+static struct data_server *make_server(struct net *n, const char *agent, uint32_t max_connections,
+                                       int64_t idle_ms) {
     const struct data_server_options o = {.transport = n->transport,
                                           .listen = "mem:0",
                                           .agent = agent,
+                                          .max_connections = max_connections,
+                                          .idle_ms = idle_ms,
                                           .open_volume = open_volume,
                                           .user = n};
     struct data_server *s;
@@ -34,6 +37,23 @@ struct data_server *net_server(struct net *n, const char *agent) {
     assert_ok(data_server_new(&o, &s, NULL));
     data_server_set_authority(s, NET_CLUSTER, n->master_public);
     return s;
+}
+
+struct data_server *net_server(struct net *n, const char *agent) {
+    return make_server(n, agent, 0, 0);
+}
+
+void net_restart(struct net *n, uint32_t max_connections, int64_t idle_ms) {
+    data_server_free(n->server);
+    n->server = make_server(n, NET_SOURCE, max_connections, idle_ms);
+}
+
+struct wire *net_dial(struct net *n) {
+    struct wire *w;
+
+    assert_ok(
+        transport_dial(n->transport, data_server_address(n->server), 60 * 1000, NULL, &w, NULL));
+    return w;
 }
 
 void net_init(struct net *n) {

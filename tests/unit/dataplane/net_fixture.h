@@ -39,6 +39,8 @@ struct net {
 void net_init(struct net *n);
 void net_deinit(struct net *n);
 struct data_server *net_server(struct net *n, const char *agent);
+// The server again, with other options (0: the default).
+void net_restart(struct net *n, uint32_t max_connections, int64_t idle_ms);
 
 // Makes a file with a pattern and adds it to the table.
 void net_add_file(struct net *n, const char *name, size_t size);
@@ -49,6 +51,7 @@ size_t net_sign(struct net *n, uint8_t buf[TICKET_MAX_BYTES]);
 
 // A connection to the server after the greeting; and one that opened the task.
 struct conn *net_connect(struct net *n);
+struct wire *net_dial(struct net *n); // without a greeting
 struct conn *net_open_task(struct net *n);
 // Sends OPEN_TASK with what is given (NULL, 0: what is right).
 void net_send_open(struct net *n, struct conn *c, const uint8_t *ticket, size_t ticket_len,
