@@ -78,12 +78,20 @@ static enum err daemons_init(struct cluster *c, struct failure *f) {
     return done ? OK : no_memory(f);
 }
 
+void cluster_signals(sigset_t *ret_signals) {
+    struct sigaction hangup;
+    sigemptyset(ret_signals);
+    sigaddset(ret_signals, SIGINT);
+    sigaddset(ret_signals, SIGTERM);
+    // Under nohup it stays ignored.
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
+        sigaddset(ret_signals, SIGHUP);
+    }
+}
+
 static enum err descriptors_init(struct cluster *c, struct failure *f) {
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGHUP);
+    cluster_signals(&signals);
     c->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     c->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     AUTO(auto_free) char *state = format("%s/%s", c->options->dir, "state");

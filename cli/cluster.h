@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A whole cluster on this machine as child processes: its files, its start, its supervision,
-// its end. One thread; SIGINT, SIGTERM and SIGHUP are blocked in it.
+// its end. One thread; cluster_signals() are blocked in it, and in all others.
 //
 //   DIR/lock          held while the cluster runs; the pid of who holds it
 //   DIR/client.yaml   for clients
@@ -14,6 +14,7 @@
 #include "cli/child.h"
 #include "cli/up_options.h"
 
+#include <signal.h>
 #include <stdint.h>
 
 struct daemon {
@@ -42,8 +43,11 @@ struct cluster {
 enum cluster_wake {
     WAKE_TIME,   // the time is over
     WAKE_CHANGE, // a daemon ended, or a file appeared
-    WAKE_SIGNAL, // SIGINT, SIGTERM or SIGHUP came
+    WAKE_SIGNAL, // one of cluster_signals() came
 };
+
+// Those that end a cluster: SIGINT, SIGTERM and, unless it is ignored, SIGHUP.
+void cluster_signals(sigset_t *ret_signals);
 
 // Takes the directory and prepares it. ERR_LOCKED: another cluster runs there. To be released
 // with cluster_deinit() in any case; @options is borrowed.

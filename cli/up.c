@@ -99,10 +99,7 @@ static void say_what_is_kept(const struct up_options *o) {
 
 static void block_signals(void) {
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGHUP);
+    cluster_signals(&signals);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     // A reader of our output that goes away must not keep us from stopping the daemons.
     signal(SIGPIPE, SIG_IGN);

@@ -133,7 +133,8 @@ static void on_watch_closed(struct rpc *r, const struct rpc_status *status) {
     if (status->code != 0) {
         struct failure f;
         rpc_status_failure(status, &f);
-        if (!is_transient(f.err)) {
+        if (!is_transient(f.err) || w->options.until_seq > 0) {
+            client_explain_unreachable(w->client->master, &f);
             w->failure = f;
             finish_failed(w, f.err);
             return;
@@ -179,10 +180,13 @@ static void on_timer(void *arg) {
     if (w->done) {
         return;
     }
-    if (w->call) { // only armed beside a call to end the wait for until_seq
+    if (!w->call) {
+        ask(w);
+    } else if (w->next_seq > w->options.from_seq) { // beside a call it ends the wait for until_seq
         finish(w);
     } else {
-        ask(w);
+        finish_failed(w, failure_set(&w->failure, ERR_TIMEOUT, "watch flow", w->options.flow_id,
+                                     strlen(w->options.flow_id), NULL));
     }
 }
 

@@ -13,7 +13,8 @@ struct watch_options {
     const char *flow_id; // borrowed
     uint64_t from_seq;
     // 0: to the flow's end. Else stops after the event with this number, or, if that event
-    // was thinned out, when nothing more comes for a second.
+    // was thinned out, when nothing more comes for a second; and then a connection that breaks
+    // is a failure.
     uint64_t until_seq;
     // Both run on the thread of watch_run(). The event is valid during the call only.
     void (*event)(const Sluice__V1__FlowEvent *event, void *user);
