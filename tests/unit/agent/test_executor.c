@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/executor.h"
+
+#include "agent/journal.h"
+#include "agent/task_result.h"
+#include "common/ident.h"
+#include "common/log.h"
+#include "tests/lib/test.h"
+#include "tests/unit/agent/scratch.h"
+#include "tests/unit/agent/task_message.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct scratch scratch;
+static struct tally *written, *stopped, *idle;
+static struct agent_options options;
+static struct hold hold;
+static struct clock_fake now;
+static struct volumes *volumes;
+static struct journal *journal;
+static struct run_tools tools;
+static struct executor *executor;
+static uint64_t n_ran, read_through;
+static uint64_t last_stopped;
+
+static void on_written(void *user) {
+    (void)user;
+    tally_add(written, 1);
+}
+static void on_stopped(void *user, uint64_t task_id, uint64_t term, uint64_t counter) {
+    (void)user;
+    (void)term;
+    (void)counter;
+    last_stopped = task_id;
+    tally_add(stopped, 1);
+}
+static void on_idle(void *user) {
+    (void)user;
+    tally_add(idle, 1);
+}
+
+static int setup(void **state) {
+    (void)state;
+    struct failure f = {0};
+    scratch_begin(&scratch);
+    assert_int_equal(mkdir(scratch_path(&scratch, "state"), 0700), 0);
+    assert_int_equal(mkdir(scratch_path(&scratch, "from"), 0755), 0);
+    written = tally_new();
+    stopped = tally_new();
+    idle = tally_new();
+    n_ran = read_through = 0;
+    clock_fake_init(&now, 100000, 0);
+    hold_init(&hold, &now.clock);
+    (void)hold_confirmed(&hold, 100000);
+    options = (struct agent_options){
+        .volumes = {{.name = "data", .root = scratch.path, .readable = true, .writable = true}},
+        .n_volumes = 1,
+    };
+    assert_ok(volumes_open(&options, &volumes, &f));
+    struct journal_options jo = {scratch_path(&scratch, "state"), on_written, NULL};
+    assert_ok(journal_open(&jo, &journal, &f));
+    tools = (struct run_tools){.agent = "a1", .boot_id = "boot", .volumes = volumes};
+    struct executor_options eo = {
+        .slots = 1,
+        .buffer_bytes = 256 << 10,
+        .tools = &tools,
+        .hold = &hold,
+        .journal = journal,
+        .stopped = on_stopped,
+        .idle = on_idle,
+    };
+    assert_ok(executor_new(&eo, &executor, &f));
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    executor_free(executor);
+    journal_close(journal);
+    volumes_free(volumes);
+    tally_free(written);
+    tally_free(stopped);
+    tally_free(idle);
+    scratch_end(&scratch);
+    return 0;
+}
+
+// Runs it and gives its result.
+static Sluice__V1__TaskResult *run(const Sluice__V1__Lease *l) {
+    Sluice__V1__TaskResult *r = NULL;
+    assert_ok(executor_assign(executor, l));
+    tally_wait(idle, ++n_ran);
+    // What is appended last is written soon; nothing else is waited for.
+    for (uint64_t n = 1; journal_next(journal, read_through, &r) != OK; n++) {
+        tally_wait(written, n);
+    }
+    read_through = r->number;
+    assert_int_equal(r->lease->task_id, l->spec->task_id);
+    if (r->failure != NULL && r->failure->code[0] != '\0') {
+        print_message("%s: %s\n", r->failure->code, r->failure->message);
+    }
+    return r;
+}
+
+static void assert_holds(const char *name, const char *text) {
+    size_t len = 0;
+    char *got = scratch_read(&scratch, name, &len);
+    assert_non_null(got);
+    assert_string_equal(got, text);
+    free(got);
+}
+
+static void a_batch_delivers_its_objects_with_their_digests(void **state) {
+    (void)state;
+    struct task_message t;
+    scratch_write(&scratch, "from/a", "alpha", 5);
+    scratch_write(&scratch, "from/b", "", 0);
+    assert_int_equal(chmod(scratch_path(&scratch, "from/a"), 0640), 0);
+    task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
+    task_add(&t, "a", scratch_path(&scratch, "from/a"));
+    task_add(&t, "b", scratch_path(&scratch, "from/b"));
+    Sluice__V1__TaskResult *r = run(task_lease(&t, "from", "to"));
+    assert_true(r->done);
+    assert_int_equal(r->n_objects, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(r->objects[i]->index, i);
+        assert_int_equal(r->objects[i]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED);
+        assert_int_equal(r->objects[i]->digest.len, 16);
+    }
+    assert_int_equal(r->bytes_moved, 5);
+    assert_string_equal(r->transport, "local");
+    assert_holds("to/a", "alpha");
+    assert_holds("to/b", "");
+    struct stat st;
+    assert_int_equal(stat(scratch_path(&scratch, "to/a"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+    task_result_free(r);
+    task_end(&t);
+}
+
+static void a_failed_object_is_named_and_the_others_are_delivered(void **state) {
+    (void)state;
+    struct task_message t;
+    scratch_write(&scratch, "from/a", "alpha", 5);
+    scratch_write(&scratch, "from/gone", "x", 1);
+    task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
+    task_add(&t, "gone", scratch_path(&scratch, "from/gone"));
+    task_add(&t, "a", scratch_path(&scratch, "from/a"));
+    assert_int_equal(unlink(scratch_path(&scratch, "from/gone")), 0);
+    Sluice__V1__TaskResult *r = run(task_lease(&t, "from", "to"));
+    assert_true(r->done);
+    assert_int_equal(r->objects[0]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_FAILED);
+    assert_string_equal(r->objects[0]->failure->code, "NOT_FOUND");
+    assert_string_equal(r->objects[0]->failure->agent, "a1");
+    assert_int_equal(r->objects[1]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED);
+    task_result_free(r);
+    task_end(&t);
+}
+
+static void names_are_made_and_removed(void **state) {
+    (void)state;
+    struct task_message t;
+    struct stat st;
+    assert_int_equal(mkdir(scratch_path(&scratch, "to"), 0755), 0);
+    task_begin(&t, SLUICE__V1__TASK_KIND__MKDIR, 1);
+    task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
+    task_add_entry(&t, "d/e", OBJECT_DIRECTORY, NULL);
+    Sluice__V1__TaskResult *r = run(task_lease(&t, NULL, "to"));
+    assert_true(r->done);
+    task_result_free(r);
+    t.spec.kind = SLUICE__V1__TASK_KIND__DIRMETA;
+    r = run(&t.lease);
+    assert_true(r->done);
+    assert_int_equal(stat(scratch_path(&scratch, "to/d"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0755);
+    assert_int_equal(st.st_mtim.tv_sec, 1500000000);
+    assert_int_equal(st.st_mtim.tv_nsec, 123456789);
+    task_result_free(r);
+    task_end(&t);
+
+    task_begin(&t, SLUICE__V1__TASK_KIND__LINK, 2);
+    task_add_entry(&t, "d/l", OBJECT_SYMLINK, "../elsewhere");
+    r = run(task_lease(&t, NULL, "to"));
+    assert_true(r->done);
+    char target[64] = "";
+    assert_int_equal(readlink(scratch_path(&scratch, "to/d/l"), target, sizeof target), 12);
+    assert_string_equal(target, "../elsewhere");
+    task_result_free(r);
+    task_end(&t);
+
+    task_begin(&t, SLUICE__V1__TASK_KIND__DELETE, 3);
+    task_add_entry(&t, "d/l", OBJECT_SYMLINK, "x");
+    task_add_entry(&t, "d/e", OBJECT_DIRECTORY, NULL);
+    task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
+    task_add_entry(&t, "never", OBJECT_FILE, NULL);
+    r = run(task_lease(&t, NULL, "to"));
+    assert_true(r->done);
+    assert_int_equal(r->objects[3]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED);
+    assert_int_equal(access(scratch_path(&scratch, "to/d"), F_OK), -1);
+    task_result_free(r);
+    task_end(&t);
+}
+
+// Keeps the receipt of a result in the next task.
+static void keep_receipt(struct task_message *t, const Sluice__V1__TaskResult *r, uint8_t *buf) {
+    memcpy(buf, r->receipt->opaque.data, r->receipt->opaque.len);
+    t->receipt.opaque = (ProtobufCBinaryData){r->receipt->opaque.len, buf};
+    t->spec.n_receipts = 1;
+    t->spec.receipts = t->receipts;
+}
+
+static void a_large_object_goes_open_parts_sync_finish(void **state) {
+    (void)state;
+    enum { BYTES = (4 << 20) + 1000 };
+    struct task_message t;
+    uint8_t receipt[RECEIPT_MAX_BYTES];
+    char *bytes = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++) {
+        bytes[i] = (char)(i * 7 + i / 4096);
+    }
+    scratch_write(&scratch, "from/big", bytes, BYTES);
+    task_begin(&t, SLUICE__V1__TASK_KIND__OPEN, 1);
+    task_add(&t, "big", scratch_path(&scratch, "from/big"));
+    task_lease(&t, "from", "to");
+    t.spec.generation = 1;
+    Sluice__V1__TaskResult *r = run(&t.lease);
+    assert_true(r->done);
+    assert_non_null(r->receipt);
+    assert_string_equal(r->boot_id, "boot");
+    keep_receipt(&t, r, receipt);
+    task_result_free(r);
+    for (uint64_t offset = 0; offset < BYTES; offset += 4 << 20) {
+        t.spec.kind = SLUICE__V1__TASK_KIND__PART;
+        t.spec.task_id++;
+        t.spec.offset = offset;
+        t.spec.length = BYTES - offset < 4 << 20 ? BYTES - offset : 4 << 20;
+        r = run(&t.lease);
+        assert_true(r->done);
+        assert_int_equal(r->done_bytes, t.spec.length);
+        assert_int_equal(r->leaf_digests.len, 16);
+        task_result_free(r);
+    }
+    t.spec.kind = SLUICE__V1__TASK_KIND__SYNC;
+    r = run(&t.lease);
+    assert_true(r->done && r->synced);
+    task_result_free(r);
+    uint8_t digest[16] = {1, 2, 3};
+    t.spec.kind = SLUICE__V1__TASK_KIND__FINISH;
+    t.spec.has_digest = true;
+    t.spec.object_digest = (ProtobufCBinaryData){16, digest};
+    for (int again = 0; again < 2; again++) { // it recognises its own work
+        r = run(&t.lease);
+        assert_true(r->done);
+        assert_memory_equal(r->object_digest.data, digest, 16);
+        task_result_free(r);
+    }
+    FILE *f = fopen(scratch_path(&scratch, "to/big"), "re");
+    char *got = malloc(BYTES + 1);
+    assert_int_equal(fread(got, 1, BYTES + 1, f), BYTES);
+    assert_memory_equal(got, bytes, BYTES);
+    (void)fclose(f);
+    free(got);
+    free(bytes);
+    task_end(&t);
+}
+
+static void temporaries_are_removed_by_abort_and_cleanup(void **state) {
+    (void)state;
+    struct task_message t;
+    char large[TEMP_NAME_SIZE], whole[TEMP_NAME_SIZE], path[128];
+    assert_int_equal(mkdir(scratch_path(&scratch, "to"), 0755), 0);
+    temp_name(TEST_FLOW, 1, 0, 3, large);
+    temp_name(TEST_FLOW, 1, 1, 44, whole);
+    (void)snprintf(path, sizeof path, "to/%s", large);
+    scratch_write(&scratch, path, "x", 1);
+    task_begin(&t, SLUICE__V1__TASK_KIND__ABORT, 1);
+    task_add_entry(&t, "big", OBJECT_FILE, NULL);
+    task_lease(&t, NULL, "to");
+    t.spec.generation = 3;
+    Sluice__V1__TaskResult *r = run(&t.lease);
+    assert_true(r->done);
+    assert_int_equal(access(scratch_path(&scratch, path), F_OK), -1);
+    task_result_free(r);
+
+    (void)snprintf(path, sizeof path, "to/%s", whole);
+    scratch_write(&scratch, path, "x", 1);
+    Sluice__V1__Epoch stale = SLUICE__V1__EPOCH__INIT;
+    Sluice__V1__Epoch *stales[] = {&stale};
+    stale.term = 1;
+    stale.counter = 44;
+    t.spec.kind = SLUICE__V1__TASK_KIND__CLEANUP;
+    t.spec.n_stale = 1;
+    t.spec.stale = stales;
+    r = run(&t.lease);
+    assert_true(r->done);
+    assert_int_equal(access(scratch_path(&scratch, path), F_OK), -1);
+    task_result_free(r);
+    task_end(&t);
+}
+
+static void stat_tells_what_is_there(void **state) {
+    (void)state;
+    struct task_message t;
+    scratch_write(&scratch, "from/a", "alpha", 5);
+    task_begin(&t, SLUICE__V1__TASK_KIND__STAT, 1);
+    task_add_entry(&t, "a", OBJECT_FILE, NULL);
+    task_add_entry(&t, "missing", OBJECT_FILE, NULL);
+    task_add_entry(&t, "a/below", OBJECT_FILE, NULL);
+    task_add_entry(&t, "", OBJECT_DIRECTORY, NULL);
+    Sluice__V1__TaskResult *r = run(task_lease(&t, "from", NULL));
+    struct object_table found;
+    struct object_entry e;
+    assert_true(r->done);
+    assert_ok(object_table_open(r->found.data, r->found.len, &found));
+    assert_int_equal(found.count, 2);
+    object_table_get(&found, 0, &e);
+    assert_memory_equal(e.path, "a", 1);
+    assert_int_equal(e.version.size, 5);
+    object_table_get(&found, 1, &e);
+    assert_int_equal(e.type, OBJECT_DIRECTORY);
+    object_table_close(&found);
+    task_result_free(r);
+    task_end(&t);
+}
+
+static void verify_gives_the_digest_that_the_batch_gave(void **state) {
+    (void)state;
+    struct task_message t;
+    scratch_write(&scratch, "from/a", "alpha", 5);
+    task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
+    task_add(&t, "a", scratch_path(&scratch, "from/a"));
+    Sluice__V1__TaskResult *moved = run(task_lease(&t, "from", "to"));
+    t.spec.kind = SLUICE__V1__TASK_KIND__VERIFY;
+    Sluice__V1__TaskResult *r = run(&t.lease);
+    assert_true(r->done);
+    assert_memory_equal(r->objects[0]->digest.data, moved->objects[0]->digest.data, 16);
+    task_result_free(r);
+    scratch_write(&scratch, "to/a", "alph", 4);
+    r = run(&t.lease);
+    assert_string_equal(r->objects[0]->failure->code, "CORRUPT");
+    task_result_free(r);
+    task_result_free(moved);
+    task_end(&t);
+}
+
+static void what_cannot_begin_fails_with_its_reason(void **state) {
+    (void)state;
+    struct task_message t;
+    task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
+    task_lease(&t, "from", "to");
+    t.sink.volume = (char *)"nowhere";
+    Sluice__V1__TaskResult *r = run(&t.lease);
+    assert_false(r->done);
+    assert_string_equal(r->failure->code, "NO_VOLUME");
+    task_result_free(r);
+    t.spec.kind = (Sluice__V1__TaskKind)77;
+    r = run(&t.lease);
+    assert_string_equal(r->failure->code, "UNIMPLEMENTED");
+    task_result_free(r);
+    t.spec.objects = (ProtobufCBinaryData){3, (uint8_t *)"bad"};
+    r = run(&t.lease);
+    assert_string_equal(r->failure->code, "INVALID");
+    task_result_free(r);
+    task_end(&t);
+}
+
+static void a_lease_that_lapsed_changes_nothing(void **state) {
+    (void)state;
+    struct task_message t;
+    clock_fake_advance(&now, 30001);
+    task_begin(&t, SLUICE__V1__TASK_KIND__MKDIR, 1);
+    task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
+    Sluice__V1__TaskResult *r = run(task_lease(&t, NULL, "to"));
+    assert_false(r->done);
+    assert_true(r->released && r->retryable);
+    assert_string_equal(r->failure->code, "FENCED");
+    assert_int_equal(access(scratch_path(&scratch, "to"), F_OK), -1);
+    task_result_free(r);
+    task_end(&t);
+}
+
+static void a_revoked_lease_is_told_as_stopped(void **state) {
+    (void)state;
+    struct task_message t;
+    task_begin(&t, SLUICE__V1__TASK_KIND__MKDIR, 1);
+    task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
+    task_lease(&t, NULL, "to");
+    assert_ok(executor_assign(executor, &t.lease));
+    bool was_held = executor_revoke(executor, 1, 1, 1, LEASE_REVOKED);
+    tally_wait(idle, 1);
+    assert_false(executor_revoke(executor, 1, 1, 1, LEASE_REVOKED));
+    assert_int_equal(executor_held(executor), 0);
+    Sluice__V1__TaskResult *r = NULL;
+    if (was_held && !journal_holds(journal, 1, 1, 1)) { // else it was just done
+        tally_wait(stopped, 1);
+        assert_int_equal(last_stopped, 1);
+        assert_err(journal_next(journal, 0, &r), ERR_NOT_FOUND);
+    }
+    task_end(&t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_batch_delivers_its_objects_with_their_digests, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_failed_object_is_named_and_the_others_are_delivered,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(names_are_made_and_removed, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_large_object_goes_open_parts_sync_finish, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(temporaries_are_removed_by_abort_and_cleanup, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(stat_tells_what_is_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(verify_gives_the_digest_that_the_batch_gave, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_begin_fails_with_its_reason, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lease_that_lapsed_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_revoked_lease_is_told_as_stopped, setup, teardown),
+    };
+    log_set_level(LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
