@@ -129,8 +129,8 @@ bool scheduler_agent_holds(struct scheduler *s, const char *agent, uint64_t task
 void scheduler_agent_reported(struct scheduler *s, const char *agent, int64_t now_ms);
 // Any message came. false: it counts as lost, or is unknown: it must register again.
 bool scheduler_agent_heard(struct scheduler *s, const char *agent, int64_t now_ms);
-// The connection is gone, or nothing more will be sent to it: it counts as lost, and stops
-// writing within hold_ms from now. @clean: it said goodbye and holds nothing.
+// The connection is gone, or nothing more will be sent to it: it counts as lost. It stops writing
+// hold_ms after it sent what was last heard. @clean: it said goodbye and holds nothing.
 void scheduler_agent_down(struct scheduler *s, const char *agent, bool clean, int64_t now_ms);
 void scheduler_agent_drain(struct scheduler *s, const char *agent, bool draining, int64_t now_ms);
 
@@ -167,9 +167,9 @@ void scheduler_task_drop(struct scheduler *s, uint64_t task_id, int64_t now_ms);
 // reconcile_until_ms.
 MUST_CHECK enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_id,
                                      struct epoch epoch, int64_t now_ms);
-// May the agent still act under this lease, as far as is known?
-bool scheduler_is_newest(const struct scheduler *s, const char *agent, uint64_t task_id,
-                         struct epoch epoch);
+// Who may still act under this lease, as far as is known; NULL: nobody, it is not the newest of
+// its task. Valid until the next event.
+const char *scheduler_holder(const struct scheduler *s, uint64_t task_id, struct epoch epoch);
 // The agent confirms that it does nothing more for this lease; the task is pending again.
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,
                         struct epoch epoch, int64_t now_ms);

@@ -61,13 +61,12 @@ static void close_all(struct scheduler *s, struct sched_agent *a, enum lease_clo
 
 static void became_lost(struct scheduler *s, struct sched_agent *a) {
     a->up = false;
-    a->lost_ms = s->now_ms;
     struct sched_lease *l, *next;
     DL_FOREACH_SAFE(a->leases, l, next) {
         sched_lease_lose(s, l);
     }
     sched_agent_refresh(s, a, false);
-    sched_timer_arm(s, &a->timer, a->lost_ms + s->options.hold_ms);
+    sched_timer_arm(s, &a->timer, a->heard_ms + s->options.hold_ms);
 }
 
 void sched_agent_timer(struct scheduler *s, struct sched_agent *a) {
@@ -194,8 +193,7 @@ void scheduler_agent_down(struct scheduler *s, const char *agent, bool clean, in
     }
     if (clean) {
         a->up = false;
-        a->lost_ms = s->now_ms;
-        close_all(s, a, CLOSED_RELEASED, false);
+            close_all(s, a, CLOSED_RELEASED, false);
         sched_agent_refresh(s, a, false);
         sched_timer_disarm(s, &a->timer);
     } else if (a->up) {

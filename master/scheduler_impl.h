@@ -195,7 +195,7 @@ struct sched_agent {
     struct scheduler_volume *volumes; // owned
     size_t n_volumes;
     bool up, draining;
-    int64_t heard_ms, lost_ms;
+    int64_t heard_ms;
     struct sched_lease *leases; // open ones, in the order given
     uint32_t n_leases;          // all of them
     uint32_t n_held;            // those not lost

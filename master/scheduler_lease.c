@@ -3,7 +3,6 @@
 #include "common/cleanup.h"
 #include "master/scheduler_impl.h"
 
-#include <string.h>
 #include <utlist.h>
 
 static uint64_t done_cost(const struct sched_lease *l) {
@@ -232,7 +231,7 @@ static void supersede(struct scheduler *s, struct sched_lease *l) {
     sched_lease_order(s, l, SCHED_REVOKE);
 }
 
-// A lease of an earlier term comes to light. NULL: a newer one is known, or it comes too late.
+// A lease of an earlier term, or of an earlier incarnation, comes to light. NULL: a newer one is known, or it comes too late.
 static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uint64_t task_id,
                                  struct epoch epoch) {
     struct sched_task *t = sched_task_find(s, task_id);
@@ -240,8 +239,11 @@ static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uin
     struct epoch newest = t != NULL       ? t->newest
                           : other != NULL ? other->epoch
                                           : (struct epoch){0, 0};
-    if (epoch.term >= s->options.term || epoch_compare(epoch, newest) <= 0 ||
-        (t == NULL && !sched_is_reconciling(s)) || (t != NULL && t->state == TASK_GIVEN_UP)) {
+    // Its own newest one again: closed with the agent's former incarnation, whose result was kept.
+    bool again = t != NULL && t->lease == NULL && epoch_compare(epoch, newest) == 0;
+    bool earlier = epoch.term < s->options.term && epoch_compare(epoch, newest) > 0;
+    if (epoch.term == 0 || !(again || earlier) || (t == NULL && !sched_is_reconciling(s)) ||
+        (t != NULL && t->state == TASK_GIVEN_UP)) {
         return NULL;
     }
     struct sched_lease *l = sched_lease_new(s, a, task_id, epoch);
@@ -359,11 +361,10 @@ enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_
     return ERR_FENCED;
 }
 
-bool scheduler_is_newest(const struct scheduler *s, const char *agent, uint64_t task_id,
-                         struct epoch epoch) {
+const char *scheduler_holder(const struct scheduler *s, uint64_t task_id, struct epoch epoch) {
     const struct sched_task *t = sched_task_find(s, task_id);
     const struct sched_lease *l = t != NULL ? t->lease : sched_claim_of(s, task_id);
-    return l != NULL && epoch_compare(l->epoch, epoch) == 0 && strcmp(l->agent->name, agent) == 0;
+    return l != NULL && epoch_compare(l->epoch, epoch) == 0 ? l->agent->name : NULL;
 }
 
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,

@@ -376,7 +376,7 @@ static void a_silent_agent_is_lost_and_its_lease_expires_with_the_hold(void **st
     agent_up("b2", "b");
     run();
     assert_int_equal(count(SCHED_ASSIGN, "b2"), 1);
-    later(HOLD_MS - 1, true);
+    later(HOLD_MS - LOST_MS - 1, true);
     run();
     assert_int_equal(count(SCHED_CLOSED, NULL), 0);
     later(1, true);
@@ -454,6 +454,10 @@ static void a_result_kept_by_the_old_incarnation_still_counts(void **state) {
     struct scheduler_command old = *command(SCHED_ASSIGN);
     scheduler_agent_down(s, "b1", false, now_ms);
     agent_up_as("b1", "b", "2", 2, true);
+    assert_true(scheduler_agent_holds(s, "b1", 1, old.epoch, now_ms));
+    scheduler_agent_reported(s, "b1", now_ms);
+    run();
+    assert_int_equal(count(SCHED_ASSIGN, NULL), 0);
     done(&old);
     run();
     assert_int_equal(count(SCHED_ASSIGN, NULL), 0);
@@ -541,10 +545,11 @@ static void a_dropped_task_is_revoked_and_fenced(void **state) {
     tasks_add(1, 1);
     run();
     struct scheduler_command c = *command(SCHED_ASSIGN);
+    assert_string_equal(scheduler_holder(s, 1, c.epoch), "b1");
     scheduler_task_drop(s, 1, now_ms);
     run();
     assert_int_equal(count(SCHED_REVOKE, "b1"), 1);
-    assert_false(scheduler_is_newest(s, "b1", 1, c.epoch));
+    assert_null(scheduler_holder(s, 1, c.epoch));
     assert_err(scheduler_result(s, "b1", 1, c.epoch, now_ms), ERR_FENCED);
 }
 
