@@ -30,6 +30,7 @@ static enum err open_state(struct core *c, struct failure *f) {
 
 static enum err make_parts(struct core *c) {
     const struct master_options *o = c->options;
+    c->reconcile_until_ms = c->term > 1 ? clock_mono_ms(c->clock) + o->reconcile_ms : 0;
     const struct scheduler_options so = {
         .term = c->term,
         .hold_ms = o->hold_ms,
@@ -37,6 +38,7 @@ static enum err make_parts(struct core *c) {
         .park_ms = o->park_ms,
         .window = o->tasks_per_flow,
         .max_tasks = o->tasks_in_memory,
+        .reconcile_until_ms = c->reconcile_until_ms,
     };
     enum err e = scheduler_new(&so, &c->scheduler);
     if (e == OK) {
@@ -86,6 +88,7 @@ void core_free(struct core *c) {
     planner_free(c->planner);
     agents_free(c->agents);
     scheduler_free(c->scheduler);
+    loop_timer_free(c->dispatch.wake);
     signing_key_free(c->key);
     free(c);
 }

@@ -23,6 +23,7 @@ struct core {
     char cluster[IDENT_SIZE];
     uint64_t term; // raised durably before anything else happens
     int64_t started_ms;
+    int64_t reconcile_until_ms; // mono; agents report leases of earlier terms; 0: there are none
     bool stopping;           // nothing new begins
     struct signing_key *key; // signs tickets; kept in the state directory
     struct database *database;
@@ -30,6 +31,10 @@ struct core {
     struct planner *planner;     // planner.h
     struct scheduler *scheduler; // scheduler.h
     struct agents *agents;       // agents.h
+    struct {                     // core_dispatch()'s
+        struct loop_timer *wake;
+        bool busy;
+    } dispatch;
 };
 
 // Opens the database in the state directory, raises the term, and makes all parts, in the order
