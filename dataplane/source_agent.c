@@ -4,191 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// How a step ended, if not well.
-struct trouble {
-    bool is_object; // the object cannot be read: for the caller. Else the peer failed.
-    struct failure reason;
-};
-
 static struct source_agent *impl(struct source *s) {
     return (struct source_agent *)(void *)s;
-}
-
-static enum err broke_protocol(const struct source_agent *a, struct trouble *t, const char *what) {
-    return failure_set(&t->reason, ERR_PROTOCOL, "receive", NULL, 0, "'%s' sent %s",
-                       a->peers[a->peer].name, what);
-}
-
-static size_t n_leaves(const struct agent_object *o) {
-    return (size_t)((o->end - o->start + LEAF_BYTES - 1) / LEAF_BYTES);
-}
-
-static enum err add_digests(struct source_agent *a, const uint8_t *digests, size_t n,
-                            struct trouble *t) {
-    struct agent_object *o = &a->object;
-    size_t each = hash_digest_bytes(a->digest);
-
-    if (n > n_leaves(o) - o->n_digests) {
-        return broke_protocol(a, t, "more digests than there are leaves");
-    }
-    if (o->n_digests + n > o->cap_digests) {
-        size_t cap = n_leaves(o); // at most FRAME_RANGE_MAX_BYTES / LEAF_BYTES
-        uint8_t *grown = realloc(o->digests, cap * each);
-        if (!grown) {
-            t->is_object = true;
-            return failure_set(&t->reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
-        }
-        o->digests = grown;
-        o->cap_digests = cap;
-    }
-    if (n > 0) {
-        memcpy(o->digests + o->n_digests * each, digests, n * each);
-    }
-    o->n_digests += n;
-    return OK;
-}
-
-// ---- single frames ----
-
-// Takes an OBJECT_END. Its failure is the object's.
-static enum err take_end(struct source_agent *a, const struct frame_header *h, bool is_at_end,
-                         struct trouble *t) {
-    uint8_t *buf = malloc(h->length > 0 ? h->length : 1);
-    struct frame_object_end end;
-    enum err e;
-
-    if (!buf) {
-        return failure_set(&t->reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
-    }
-    e = conn_receive_payload(a->conn, buf, h->length, &t->reason);
-    if (!e && frame_object_end_decode(buf, h->length, a->digest, &end)) {
-        e = broke_protocol(a, t, "a malformed end of an object");
-    }
-    if (!e) {
-        a->cpu_us += h->aux;
-        a->object.ended = true;
-        if (end.failure.err) {
-            t->is_object = true;
-            t->reason = end.failure;
-            e = end.failure.err;
-        } else if (!is_at_end) {
-            e = broke_protocol(a, t, "the end of an object too early");
-        } else {
-            a->object.closed = end.version;
-            e = add_digests(a, end.digests, end.n_digests, t);
-        }
-    }
-    if (!e && a->object.n_digests != n_leaves(&a->object)) {
-        e = broke_protocol(a, t, "too few digests");
-    }
-    free(buf);
-    return e;
-}
-
-static enum err take_digests(struct source_agent *a, const struct frame_header *h,
-                             struct trouble *t) {
-    struct agent_object *o = &a->object;
-    size_t each = hash_digest_bytes(a->digest);
-    uint8_t *buf;
-    enum err e;
-
-    if (h->length == 0 || h->length % each != 0 ||
-        h->offset != o->start + o->n_digests * LEAF_BYTES) {
-        return broke_protocol(a, t, "digests of other leaves");
-    }
-    buf = malloc(h->length);
-    if (!buf) {
-        return failure_set(&t->reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
-    }
-    e = conn_receive_payload(a->conn, buf, h->length, &t->reason);
-    if (!e) {
-        e = add_digests(a, buf, h->length / each, t);
-    }
-    free(buf);
-    return e;
-}
-
-// The next frame of the open object. DATA is left to be received.
-static enum err advance(struct source_agent *a, struct trouble *t) {
-    struct agent_object *o = &a->object;
-    struct frame_header h;
-    enum err e = agent_receive(a, &h, &t->reason);
-
-    if (e) {
-        return e;
-    }
-    switch ((enum frame_type)h.type) {
-    case FRAME_DATA:
-        if (h.offset != o->wire_pos || h.length == 0 || h.length > o->end - o->wire_pos) {
-            return broke_protocol(a, t, "bytes of another place");
-        }
-        return OK;
-    case FRAME_HOLE:
-        if (h.offset != o->wire_pos || h.aux == 0 || h.aux > o->end - o->wire_pos) {
-            return broke_protocol(a, t, "a hole of another place");
-        }
-        o->hole_left = h.aux;
-        return OK;
-    case FRAME_DIGEST: return take_digests(a, &h, t);
-    case FRAME_OBJECT_END: return take_end(a, &h, o->wire_pos == o->end, t);
-    case FRAME_HELLO:
-    case FRAME_WELCOME:
-    case FRAME_OPEN_TASK:
-    case FRAME_TASK_OPEN:
-    case FRAME_READ:
-    case FRAME_OBJECT:
-    case FRAME_ERROR:
-    case FRAME_CANCEL:
-    case FRAME_CLOSE_TASK:
-    case FRAME_PING:
-    case FRAME_PONG:
-    case FRAME_GOAWAY: break;
-    }
-    return broke_protocol(a, t, "a frame out of its order");
-}
-
-// Is that the range that @r asks for, of an object of @size?
-static bool is_asked_range(const struct agent_request *r, const struct frame_header *h,
-                           uint64_t size) {
-    uint64_t from = r->from < size ? r->from : size; // beyond the end there is nothing
-    uint64_t length = size - from;
-
-    if (r->range.length != SOURCE_TO_END) {
-        uint64_t asked = r->range.offset + r->range.length - r->from;
-        length = asked < length ? asked : length;
-    }
-    return h->offset == from && h->aux == length && length <= FRAME_RANGE_MAX_BYTES;
-}
-
-// Takes the answer to the first request up to its bytes: OBJECT, or an early OBJECT_END.
-static enum err take_object(struct source_agent *a, struct frame_header *ret_header,
-                            struct object_entry *ret_entry, struct trouble *t) {
-    uint8_t buf[FRAME_OBJECT_BYTES];
-    const struct agent_request *r = &a->requests[a->head];
-    struct frame_header h;
-    enum err e = agent_receive(a, &h, &t->reason);
-
-    if (e) {
-        return e;
-    }
-    if (h.type == FRAME_OBJECT_END) {
-        e = take_end(a, &h, false, t);
-        return e ? e : broke_protocol(a, t, "an end without a beginning");
-    }
-    if (h.type != FRAME_OBJECT || h.length != sizeof(buf)) {
-        return broke_protocol(a, t, "a frame out of its order");
-    }
-    e = conn_receive_payload(a->conn, buf, sizeof(buf), &t->reason);
-    if (e) {
-        return e;
-    }
-    if (frame_object_decode(buf, sizeof(buf), ret_entry) || ret_entry->type != OBJECT_FILE ||
-        !is_asked_range(r, &h, ret_entry->version.size)) {
-        return broke_protocol(a, t, "an object that was not asked for");
-    }
-    a->served_by = a->peers[a->peer].name;
-    *ret_header = h;
-    return OK;
 }
 
 // ---- going on with another peer ----
@@ -203,7 +20,7 @@ static bool is_same_version(const struct object_version *a, const struct object_
 }
 
 // The object's own failure goes to the caller.
-static enum err give_up_object(const struct source_agent *a, struct trouble *t,
+static enum err give_up_object(const struct source_agent *a, struct agent_trouble *t,
                                struct failure *ret_failure) {
     struct object_entry e;
 
@@ -223,7 +40,8 @@ static enum err give_up_object(const struct source_agent *a, struct trouble *t,
 
 // Asks for the open object from another peer, from the first leaf on whose digest is missing;
 // bytes that the caller has are passed over. OK: go on; else the object or the source is lost.
-static enum err resume(struct source_agent *a, struct trouble *t, struct failure *ret_failure) {
+static enum err resume(struct source_agent *a, struct agent_trouble *t,
+                       struct failure *ret_failure) {
     struct agent_object *o = &a->object;
 
     while (!t->is_object) {
@@ -242,10 +60,10 @@ static enum err resume(struct source_agent *a, struct trouble *t, struct failure
         if (e) {
             return e;
         }
-        *t = (struct trouble){0};
+        *t = (struct agent_trouble){0};
         o->hole_left = 0;
         o->ended = false;
-        e = take_object(a, &h, &entry, t);
+        e = agent_take_object(a, &h, &entry, t);
         if (!e && (!is_same_version(&entry.version, &o->version) || h.offset != r->from ||
                    h.aux != o->end - r->from)) {
             t->is_object = true;
@@ -295,7 +113,7 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
         return failure_set(ret_failure, ERR_NO_MEMORY, "read", NULL, 0, NULL);
     }
     for (;;) {
-        struct trouble t = {0};
+        struct agent_trouble t = {0};
         struct source_found found = {0};
         enum err e = agent_ask(a, ret_failure);
 
@@ -303,7 +121,7 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
             o->n_digests = 0;
             o->ended = false;
             o->hole_left = 0;
-            if (take_object(a, &h, &found.entry, &t) == OK) {
+            if (agent_take_object(a, &h, &found.entry, &t) == OK) {
                 o->version = found.entry.version;
                 o->start = o->pos = o->wire_pos = h.offset;
                 o->end = h.offset + h.aux;
@@ -327,7 +145,7 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
 // What there is for the caller, if anything: bytes of a DATA, or a hole. *@ret_len or *@ret_hole
 // is set then.
 static enum err deliver(struct source_agent *a, void *buf, size_t cap, size_t *ret_len,
-                        uint64_t *ret_hole, struct trouble *t) {
+                        uint64_t *ret_hole, struct agent_trouble *t) {
     struct agent_object *o = &a->object;
     size_t left = conn_payload_left(a->conn);
     uint64_t again = o->pos - o->wire_pos; // what the caller has already
@@ -358,7 +176,7 @@ static enum err deliver(struct source_agent *a, void *buf, size_t cap, size_t *r
         }
         return OK;
     }
-    return advance(a, t);
+    return agent_advance(a, t);
 }
 
 static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
@@ -366,7 +184,7 @@ static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_
     struct source_agent *a = impl(s);
 
     while (a->object.pos < a->object.end && *ret_len == 0 && *ret_hole == 0) {
-        struct trouble t = {0};
+        struct agent_trouble t = {0};
         enum err e = a->conn ? deliver(a, buf, cap, ret_len, ret_hole, &t)
                              : failure_set(&t.reason, ERR_PEER_LOST, "read", NULL, 0, NULL);
 
@@ -384,7 +202,7 @@ static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_
 // is given up, and the next object is asked for on another one.
 static void pass_by(struct source_agent *a) {
     struct agent_object *o = &a->object;
-    struct trouble t = {0};
+    struct agent_trouble t = {0};
 
     if (!a->conn || o->ended) {
         return;
@@ -396,7 +214,7 @@ static void pass_by(struct source_agent *a) {
     while (!o->ended) {
         o->wire_pos += conn_payload_left(a->conn) + o->hole_left;
         o->hole_left = 0;
-        if (advance(a, &t) && !o->ended) {
+        if (agent_advance(a, &t) && !o->ended) {
             agent_drop(a);
             return;
         }
@@ -408,7 +226,7 @@ static enum err await_end(struct source_agent *a, struct failure *ret_failure) {
     struct agent_object *o = &a->object;
 
     while (!o->ended) {
-        struct trouble t = {0};
+        struct agent_trouble t = {0};
         size_t len = 0;
         uint64_t hole = 0;
         // After a fail-over there may be bytes before the end which the caller has.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of a source that is another agent. Included only by dataplane/source_agent*.c.
 //
-// source_agent.c is what the caller sees: one object after the other. source_agent_link.c is
-// the connection below it: which peer is asked, and what it was asked for ahead.
+// source_agent.c is what the caller sees: one object after the other. source_agent_frames.c takes
+// the answers. source_agent_link.c is the connection below: which peer is asked, and for what.
 #ifndef DATAPLANE_SOURCE_AGENT_IMPL_H
 #define DATAPLANE_SOURCE_AGENT_IMPL_H
 
@@ -96,5 +96,16 @@ void agent_drop(struct source_agent *a);
 MUST_CHECK enum err agent_cancel(struct source_agent *a, struct failure *ret_failure);
 // Gives the connection back, if it can be used again.
 void agent_release(struct source_agent *a);
+
+// How a step ended, if not well.
+struct agent_trouble {
+    bool is_object; // the object cannot be read: for the caller. Else the peer failed.
+    struct failure reason;
+};
+// Takes the answer to the first request up to its bytes: OBJECT, or an early OBJECT_END.
+MUST_CHECK enum err agent_take_object(struct source_agent *a, struct frame_header *ret_header,
+                                      struct object_entry *ret_entry, struct agent_trouble *t);
+// Takes the next frame of the open object; of a DATA only the header.
+MUST_CHECK enum err agent_advance(struct source_agent *a, struct agent_trouble *t);
 
 #endif
