@@ -168,6 +168,7 @@ static void directories_get_their_metadata_last(void **state) {
     d = entry(OBJECT_DIRECTORY, "file");
     assert_err(sink_make_directory(sink, &d, NULL), ERR_NOT_DIRECTORY);
     d = entry(OBJECT_DIRECTORY, "");
+    d.mode = 0700;
     assert_ok(sink_make_directory(sink, &d, NULL));
     assert_ok(sink_set_directory_metadata(sink, &d, NULL));
 }
