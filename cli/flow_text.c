@@ -193,7 +193,10 @@ void flow_print_summary(const Sluice__V1__Flow *flow, FILE *out) {
     if (flow->cleanup_pending) {
         fprintf(out, "cleanup pending: an agent that is away still has temporary files of it\n");
     }
-    failure_print("reason: ", flow->error, out);
+}
+
+void flow_print_reason(const Sluice__V1__Flow *flow, FILE *out) {
+    failure_print("sluice: ", flow->error, out);
 }
 
 void flow_print_why(const Sluice__V1__Flow *flow, FILE *out) {

@@ -13,6 +13,8 @@ void flow_print_details(const Sluice__V1__Flow *flow, FILE *out);
 // "12 objects, 3.4 GiB in 2.0 s (1.7 GiB/s), every byte checked (xxh3)" and what is to be
 // known beside it.
 void flow_print_summary(const Sluice__V1__Flow *flow, FILE *out);
+// Why it did not end well, as failures are told; nothing if it did.
+void flow_print_reason(const Sluice__V1__Flow *flow, FILE *out);
 void flow_print_why(const Sluice__V1__Flow *flow, FILE *out);
 void failed_object_print(const Sluice__V1__FailedObject *object, FILE *out);
 

@@ -122,11 +122,13 @@ int follow_flow(const struct invocation *inv, struct client *client, struct watc
         if (flow->objects_failed > 0) {
             print_failed(client, flow_id);
         }
-        flow_print_summary(flow, code == EXIT_DELIVERED ? stdout : stderr);
+        flow_print_summary(flow, stdout);
+        fflush(stdout);
     } else if (output == FOLLOW_RESULT) {
         int printed = report_json(inv, flow_to_json(flow));
         code = code ? code : printed;
     }
+    flow_print_reason(flow, stderr);
     free_reply(&flow->base);
     return report_end(inv, code ? code : view.exit_code);
 }
