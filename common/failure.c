@@ -80,7 +80,7 @@ enum err failure_set(struct failure *f, enum err e, const char *operation, const
         memcpy(copy, (const char *)object + skip, object_len - skip);
     }
     set(f, e, 0, operation, object != NULL ? copy : NULL, object_len - skip);
-    memcpy(f->message, message, sizeof f->message);
+    snprintf(f->message, sizeof f->message, "%s", message);
     return e;
 }
 

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop, and what daemons need of their machine.
+#include "common/cleanup.h"
+#include "common/daemon.h"
+#include "common/usage.h"
+#include "tests/lib/test.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// ---- loop ----
+
+enum { N_POSTERS = 4, N_POSTS = 5000 };
+
+struct counter {
+    struct loop *loop;
+    int last[N_POSTERS];
+    int total;
+};
+
+struct post {
+    struct counter *counter;
+    int poster, number;
+};
+
+static void count(void *arg) {
+    struct post *p = arg;
+    struct counter *c = p->counter;
+    assert_true(loop_is_current(c->loop));
+    assert_int_equal(p->number, c->last[p->poster] + 1);
+    c->last[p->poster] = p->number;
+    free(p);
+    if (++c->total == N_POSTERS * N_POSTS) {
+        loop_stop(c->loop);
+    }
+}
+
+struct poster {
+    struct counter *counter;
+    int index;
+};
+
+static void *post_many(void *arg) {
+    struct poster *me = arg;
+    for (int i = 1; i <= N_POSTS; i++) {
+        struct post *p = malloc(sizeof *p);
+        *p = (struct post){.counter = me->counter, .poster = me->index, .number = i};
+        loop_post(me->counter->loop, count, p);
+    }
+    return NULL;
+}
+
+static void closures_run_on_the_loop_in_order(void **state) {
+    struct counter c = {.loop = loop_new()};
+    struct poster posters[N_POSTERS];
+    pthread_t threads[N_POSTERS];
+    (void)state;
+    assert_false(loop_is_current(c.loop));
+    for (int i = 0; i < N_POSTERS; i++) {
+        posters[i] = (struct poster){.counter = &c, .index = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, post_many, &posters[i]), 0);
+    }
+    loop_run(c.loop);
+    for (int i = 0; i < N_POSTERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    loop_free(c.loop);
+    assert_int_equal(c.total, N_POSTERS * N_POSTS);
+}
+
+static void post_another(void *arg) {
+    struct counter *c = arg;
+    if (++c->total < 3) {
+        loop_post(c->loop, post_another, c);
+    }
+}
+
+static void closures_left_over_run_when_the_loop_is_freed(void **state) {
+    struct counter c = {.loop = loop_new()};
+    (void)state;
+    loop_post(c.loop, post_another, &c);
+    loop_free(c.loop);
+    assert_int_equal(c.total, 3);
+}
+
+struct ticks {
+    struct loop *loop;
+    struct loop_timer *timer, *never;
+    char order[8];
+};
+
+static void tick_a(void *arg) {
+    struct ticks *t = arg;
+    strcat(t->order, "a");
+    loop_timer_disarm(t->never);
+    if (strlen(t->order) < 3) {
+        loop_timer_arm(t->timer, 5);
+    }
+}
+
+static void tick_b(void *arg) {
+    strcat(((struct ticks *)arg)->order, "b");
+}
+
+static void tick_end(void *arg) {
+    loop_stop(((struct ticks *)arg)->loop);
+}
+
+static void tick_wrong(void *arg) {
+    strcat(((struct ticks *)arg)->order, "!");
+}
+
+static void timers_fire_in_order_and_can_be_disarmed(void **state) {
+    struct ticks t = {.loop = loop_new()};
+    (void)state;
+    t.timer = loop_timer_new(t.loop, tick_a, &t);
+    t.never = loop_timer_new(t.loop, tick_wrong, &t);
+    struct loop_timer *b = loop_timer_new(t.loop, tick_b, &t);
+    struct loop_timer *end = loop_timer_new(t.loop, tick_end, &t);
+    loop_timer_arm(end, 200);
+    loop_timer_arm(t.never, 1);
+    loop_timer_arm(t.never, 100); // replaces the first
+    loop_timer_arm(b, 0);
+    loop_timer_arm(t.timer, 1);
+    loop_run(t.loop);
+    assert_string_equal(t.order, "baa");
+    loop_timer_free(t.timer);
+    loop_timer_free(t.never);
+    loop_timer_free(b);
+    loop_timer_free(end);
+    loop_free(t.loop);
+}
+
+// ---- signals ----
+
+struct seen {
+    struct loop *loop;
+    int n_reloads, n_ends;
+};
+
+static void reloaded(void *arg) {
+    struct seen *s = arg;
+    s->n_reloads++;
+    kill(getpid(), SIGTERM);
+}
+
+static void terminated(void *arg) {
+    struct seen *s = arg;
+    s->n_ends++;
+    loop_stop(s->loop);
+}
+
+static void signals_become_closures(void **state) {
+    struct seen s = {.loop = loop_new()};
+    struct daemon_signals *signals = NULL;
+    (void)state;
+    assert_ok(daemon_signals_start(s.loop, terminated, reloaded, &s, &signals));
+    kill(getpid(), SIGHUP);
+    loop_run(s.loop);
+    daemon_signals_stop(signals);
+    loop_free(s.loop);
+    assert_int_equal(s.n_reloads, 1);
+    assert_int_equal(s.n_ends, 1);
+}
+
+// ---- files and names ----
+
+static void a_directory_has_one_owner(void **state) {
+    char parent[] = "/tmp/sluice-lock-XXXXXX", dir[64], lock[80];
+    struct failure f;
+    struct stat st;
+    int first = -1, second = -1;
+    (void)state;
+    assert_non_null(mkdtemp(parent));
+    snprintf(dir, sizeof dir, "%s/state", parent);
+    snprintf(lock, sizeof lock, "%s/lock", dir);
+    assert_ok(daemon_lock_directory(dir, &first, &f));
+    assert_int_equal(stat(dir, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    assert_err(daemon_lock_directory(dir, &second, &f), ERR_LOCKED);
+    assert_memory_equal(f.object, dir, strlen(dir));
+    close(first);
+    assert_ok(daemon_lock_directory(dir, &second, &f));
+    close(second);
+    unlink(lock);
+    rmdir(dir);
+    rmdir(parent);
+    assert_err(daemon_lock_directory(dir, &first, &f), ERR_NOT_FOUND);
+}
+
+static void the_port_file_says_where_to_dial(void **state) {
+    char dir[] = "/tmp/sluice-port-XXXXXX", path[64], text[64] = "";
+    struct failure f;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/port", dir);
+    assert_ok(daemon_write_port_file(path, "127.0.0.1:0", 4711, &f));
+    assert_ok(daemon_write_port_file(path, "[::1]:0", 4712, &f));
+    FILE *file = fopen(path, "r");
+    assert_non_null(fgets(text, sizeof text, file));
+    fclose(file);
+    assert_string_equal(text, "[::1]:4712\n");
+    unlink(path);
+    assert_int_equal(rmdir(dir), 0); // nothing else is left
+    assert_err(daemon_write_port_file(path, "127.0.0.1:0", 1, &f), ERR_NOT_FOUND);
+}
+
+static void the_machine_is_known(void **state) {
+    char id[DAEMON_BOOT_ID_SIZE], host[DAEMON_HOST_SIZE];
+    struct usage_meter meter;
+    struct usage u;
+    struct failure f;
+    (void)state;
+    assert_ok(daemon_boot_id(id, &f));
+    assert_int_equal(strlen(id), 36);
+    daemon_host_name(host);
+    assert_true(strlen(host) > 0);
+    usage_meter_init(&meter);
+    usage_sample(&meter, &u);
+    assert_true(u.memory_bytes > 100000);
+    assert_true(u.cpu_percent >= 0 && u.load1 >= 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(closures_run_on_the_loop_in_order),
+        cmocka_unit_test(closures_left_over_run_when_the_loop_is_freed),
+        cmocka_unit_test(timers_fire_in_order_and_can_be_disarmed),
+        cmocka_unit_test(signals_become_closures),
+        cmocka_unit_test(a_directory_has_one_owner),
+        cmocka_unit_test(the_port_file_says_where_to_dial),
+        cmocka_unit_test(the_machine_is_known),
+    };
+    daemon_block_signals();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
