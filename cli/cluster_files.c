@@ -157,15 +157,16 @@ static char *volume_list(const struct up_options *o, const char *site) {
         return NULL;
     }
     bool failed = false;
+    const char *before = "";
     for (size_t i = 0; i < o->n_volumes; i++) {
         if (strcmp(o->volumes[i].site, site) != 0) {
             continue;
         }
         char *root = yaml_quote(o->volumes[i].root);
         failed = failed || !root;
-        fprintf(out, "%s  - name: \"%s\"\n    root: %s\n    mode: rw", size > 0 ? "\n" : "",
-                o->volumes[i].name, root ? root : "");
-        fflush(out); // so that size is right
+        fprintf(out, "%s  - name: \"%s\"\n    root: %s\n    mode: rw", before, o->volumes[i].name,
+                root ? root : "");
+        before = "\n";
         free(root);
     }
     if (fclose(out) != 0 || failed) {

@@ -5,6 +5,7 @@
 #include "cli/json_fields.h"
 #include "cli/report.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,17 @@ static void say_what_is_kept(const struct up_options *o) {
                 o->dir, o->dir);
 }
 
+// After a failure to start: if nothing was started there is nothing to see.
+static void say_where_logs_are(const struct up_options *o) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/log/master.log", o->dir);
+    if (access(path, F_OK) != 0) {
+        cluster_remove_temporary(o);
+    } else {
+        report_note("the logs are in %s/log", o->dir);
+    }
+}
+
 static void block_signals(void) {
     sigset_t signals;
     cluster_signals(&signals);
@@ -143,7 +155,7 @@ int run_up(const struct invocation *inv) {
     if (code == EXIT_DELIVERED || code == EXIT_CANCELLED) {
         say_what_is_kept(&o);
     } else if (o.is_temp) {
-        report_note("the logs are in %s/log", o.dir);
+        say_where_logs_are(&o);
     }
     up_options_deinit(&o);
     return code;
