@@ -20,10 +20,12 @@ static const char usage[] =
     "  --version      the version\n\n"
     "SIGTERM: ends in good order; agents go on with what they have. SIGHUP: reopens the log.\n";
 
-static int complain(const struct failure *f) {
+static int complain(const struct failure *f, const char *log_file) {
     char text[2048];
     failure_format(f, text, sizeof text);
-    log_event(LOG_ERROR, "master_failed", LOG_FAILURE(f));
+    if (log_file != NULL) { // if not, both would go to stderr
+        log_event(LOG_ERROR, "master_failed", LOG_FAILURE(f));
+    }
     fprintf(stderr, "sluice-master: %s\n", text);
     return (int)err_exit_code(f->err);
 }
@@ -41,13 +43,13 @@ static int run(const struct master_options *o) {
     (void)signal(SIGPIPE, SIG_IGN);
     enum log_level level;
     if (log_open(o->log_file, "sluice-master", o->name, &f) != OK) {
-        return complain(&f);
+        return complain(&f, NULL);
     }
     if (log_level_from_name(o->log_level, &level) == OK) {
         log_set_level(level);
     }
     if (master_start(o, &clock_system, &m, &f) != OK) {
-        return complain(&f);
+        return complain(&f, o->log_file);
     }
     notify_socket_send("READY=1");
     while (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
@@ -87,7 +89,7 @@ int main(int argc, char **argv) {
     struct master_options o = {0};
     if (config_load(path, &config, &f) != OK || master_options_read(config, &o, &f) != OK) {
         config_free(config);
-        return complain(&f);
+        return complain(&f, NULL);
     }
     int code = check ? 0 : run(&o);
     config_free(config);
