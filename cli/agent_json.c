@@ -9,42 +9,42 @@
 
 static json_t *volume_to_json(const Sluice__V1__VolumeInfo *v) {
     struct fields f = fields_begin();
-    set_text(&f, "name", v->name);
-    set_bytes(&f, "root", "root_b64", v->root.data, v->root.len);
-    set(&f, "readable", json_boolean(v->readable));
-    set(&f, "writable", json_boolean(v->writable));
-    set(&f, "shared", json_boolean(v->shared));
-    set_u64(&f, "bytes_free", v->bytes_free);
-    set_u64(&f, "bytes_total", v->bytes_total);
-    set_text_or_null(&f, "error", v->error);
+    fields_text(&f, "name", v->name);
+    fields_bytes(&f, "root", "root_b64", v->root.data, v->root.len);
+    fields_set(&f, "readable", json_boolean(v->readable));
+    fields_set(&f, "writable", json_boolean(v->writable));
+    fields_set(&f, "shared", json_boolean(v->shared));
+    fields_u64(&f, "bytes_free", v->bytes_free);
+    fields_u64(&f, "bytes_total", v->bytes_total);
+    fields_text_or_null(&f, "error", v->error);
     return fields_end(&f);
 }
 
 json_t *agent_to_json(const Sluice__V1__AgentInfo *a) {
     struct fields f = fields_begin();
-    set_text(&f, "name", a->name);
-    set_text(&f, "site", a->site);
-    set(&f, "connected", json_boolean(a->connected));
-    set(&f, "draining", json_boolean(a->draining));
-    set_text(&f, "version", a->version);
-    set_text(&f, "host", a->host);
-    set_u64(&f, "pid", a->pid);
-    set_text(&f, "incarnation", a->incarnation);
-    set_u64(&f, "tasks_running", a->tasks_running);
-    set_u64(&f, "slots", a->slots);
-    set(&f, "cpu_percent", json_real(a->cpu_percent));
-    set_u64(&f, "memory_bytes", a->memory_bytes);
-    set(&f, "load1", json_real(a->load1));
-    set_time(&f, "last_heard", a->last_heard_ms);
+    fields_text(&f, "name", a->name);
+    fields_text(&f, "site", a->site);
+    fields_set(&f, "connected", json_boolean(a->connected));
+    fields_set(&f, "draining", json_boolean(a->draining));
+    fields_text(&f, "version", a->version);
+    fields_text(&f, "host", a->host);
+    fields_u64(&f, "pid", a->pid);
+    fields_text(&f, "incarnation", a->incarnation);
+    fields_u64(&f, "tasks_running", a->tasks_running);
+    fields_u64(&f, "slots", a->slots);
+    fields_set(&f, "cpu_percent", json_real(a->cpu_percent));
+    fields_u64(&f, "memory_bytes", a->memory_bytes);
+    fields_set(&f, "load1", json_real(a->load1));
+    fields_time(&f, "last_heard", a->last_heard_ms);
     json_t *addresses = json_array();
-    set(&f, "data_addresses", addresses);
+    fields_set(&f, "data_addresses", addresses);
     for (size_t i = 0; i < a->n_data_addresses; i++) {
-        append(&f, addresses, json_string(a->data_addresses[i]));
+        fields_append(&f, addresses, json_string(a->data_addresses[i]));
     }
     json_t *volumes = json_array();
-    set(&f, "volumes", volumes);
+    fields_set(&f, "volumes", volumes);
     for (size_t i = 0; i < a->n_volumes; i++) {
-        append(&f, volumes, volume_to_json(a->volumes[i]));
+        fields_append(&f, volumes, volume_to_json(a->volumes[i]));
     }
     return fields_end(&f);
 }

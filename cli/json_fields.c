@@ -19,39 +19,39 @@ json_t *fields_end(struct fields *f) {
     return f->object;
 }
 
-void set(struct fields *f, const char *key, json_t *take_value) {
+void fields_set(struct fields *f, const char *key, json_t *take_value) {
     f->failed |= json_object_set_new(f->object, key, take_value) != 0;
 }
 
-void set_u64(struct fields *f, const char *key, uint64_t value) {
-    set(f, key, json_integer((json_int_t)value));
+void fields_u64(struct fields *f, const char *key, uint64_t value) {
+    fields_set(f, key, json_integer((json_int_t)value));
 }
 
-void set_text(struct fields *f, const char *key, const char *text) {
+void fields_text(struct fields *f, const char *key, const char *text) {
     char *lossy = byte_text_lossy(text, strlen(text));
-    set(f, key, lossy ? json_string(lossy) : NULL);
+    fields_set(f, key, lossy ? json_string(lossy) : NULL);
     free(lossy);
 }
 
-void set_text_or_null(struct fields *f, const char *key, const char *text) {
+void fields_text_or_null(struct fields *f, const char *key, const char *text) {
     if (*text) {
-        set_text(f, key, text);
+        fields_text(f, key, text);
     } else {
-        set(f, key, json_null());
+        fields_set(f, key, json_null());
     }
 }
 
-void set_time(struct fields *f, const char *key, int64_t ms) {
+void fields_time(struct fields *f, const char *key, int64_t ms) {
     char text[QUANTITY_MAX];
     quantity_format_time(ms, text);
-    set(f, key, ms > 0 ? json_string(text) : json_null());
+    fields_set(f, key, ms > 0 ? json_string(text) : json_null());
 }
 
-void set_bytes(struct fields *f, const char *key, const char *key_b64, const void *bytes,
-               size_t len) {
+void fields_bytes(struct fields *f, const char *key, const char *key_b64, const void *bytes,
+                  size_t len) {
     f->failed |= !f->object || byte_text_to_json(f->object, key, key_b64, bytes, len) != OK;
 }
 
-void append(struct fields *f, json_t *array, json_t *take_value) {
+void fields_append(struct fields *f, json_t *array, json_t *take_value) {
     f->failed |= json_array_append_new(array, take_value) != 0;
 }

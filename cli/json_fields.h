@@ -17,15 +17,15 @@ struct fields fields_begin(void);
 // The object; NULL if memory ran out anywhere.
 json_t *fields_end(struct fields *f);
 
-void set(struct fields *f, const char *key, json_t *take_value); // NULL counts as a failure
-void set_u64(struct fields *f, const char *key, uint64_t value);
-void set_text(struct fields *f, const char *key, const char *text); // need not be UTF-8
+void fields_set(struct fields *f, const char *key, json_t *take_value); // NULL counts as a failure
+void fields_u64(struct fields *f, const char *key, uint64_t value);
+void fields_text(struct fields *f, const char *key, const char *text); // need not be UTF-8
 // Empty in proto3 is null in our JSON where it stands for "nothing".
-void set_text_or_null(struct fields *f, const char *key, const char *text);
-void set_time(struct fields *f, const char *key, int64_t ms); // RFC 3339; 0: null
+void fields_text_or_null(struct fields *f, const char *key, const char *text);
+void fields_time(struct fields *f, const char *key, int64_t ms); // RFC 3339; 0: null
 // Arbitrary bytes: see byte_text_to_json().
-void set_bytes(struct fields *f, const char *key, const char *key_b64, const void *bytes,
-               size_t len);
-void append(struct fields *f, json_t *array, json_t *take_value);
+void fields_bytes(struct fields *f, const char *key, const char *key_b64, const void *bytes,
+                  size_t len);
+void fields_append(struct fields *f, json_t *array, json_t *take_value);
 
 #endif

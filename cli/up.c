@@ -14,39 +14,40 @@
 
 static json_t *agent_json(const struct daemon *d) {
     struct fields f = fields_begin();
-    set_text(&f, "name", d->name);
-    set_text(&f, "site", d->site->name);
-    set(&f, "pid", json_integer(d->child.pid));
+    fields_text(&f, "name", d->name);
+    fields_text(&f, "site", d->site->name);
+    fields_set(&f, "pid", json_integer(d->child.pid));
     json_t *command = json_array();
-    set(&f, "command", command);
+    fields_set(&f, "command", command);
     for (size_t i = 0; d->argv[i]; i++) {
-        append(&f, command, json_string(d->argv[i]));
+        fields_append(&f, command, json_string(d->argv[i]));
     }
     return fields_end(&f);
 }
 
 static json_t *cluster_json(const struct cluster *c) {
     struct fields f = fields_begin();
-    set_text(&f, "master", c->master);
-    set_text(&f, "config", c->config_path);
-    set_text(&f, "dir", c->options->dir);
-    set(&f, "master_pid", json_integer(c->daemons[0].child.pid));
+    fields_text(&f, "master", c->master);
+    fields_text(&f, "config", c->config_path);
+    fields_text(&f, "dir", c->options->dir);
+    fields_set(&f, "master_pid", json_integer(c->daemons[0].child.pid));
     json_t *command = json_array();
-    set(&f, "master_command", command);
+    fields_set(&f, "master_command", command);
     for (size_t i = 0; c->daemons[0].argv[i]; i++) {
-        append(&f, command, json_string(c->daemons[0].argv[i]));
+        fields_append(&f, command, json_string(c->daemons[0].argv[i]));
     }
     json_t *agents = json_array();
-    set(&f, "agents", agents);
+    fields_set(&f, "agents", agents);
     for (size_t i = 1; i < c->n_daemons; i++) {
-        append(&f, agents, agent_json(&c->daemons[i]));
+        fields_append(&f, agents, agent_json(&c->daemons[i]));
     }
     json_t *volumes = json_array();
-    set(&f, "volumes", volumes);
+    fields_set(&f, "volumes", volumes);
     for (size_t i = 0; i < c->options->n_volumes; i++) {
         const struct up_volume *v = &c->options->volumes[i];
-        append(&f, volumes,
-               json_pack("{s:s, s:s, s:s}", "site", v->site, "name", v->name, "root", v->root));
+        fields_append(
+            &f, volumes,
+            json_pack("{s:s, s:s, s:s}", "site", v->site, "name", v->name, "root", v->root));
     }
     return fields_end(&f);
 }
