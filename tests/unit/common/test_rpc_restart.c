@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Servers that come and go, and servers on several loops.
+#include "common/cleanup.h"
+#include "common/rpc/rpc.h"
+#include "sluice/v1/flow_service.pb-c.h"
+#include "tests/lib/test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_LOOPS = 2, N_CHANNELS = 8, TIMEOUT_MS = 60000 };
+
+struct running {
+    struct loop *loops[N_LOOPS];
+    pthread_t threads[N_LOOPS];
+    struct rpc_server *server;
+    int port;
+    atomic_int n_calls[N_LOOPS];
+};
+
+static void get_flow(struct rpc *r, const ProtobufCMessage *m) {
+    struct running *x = rpc_server_user(r);
+    Sluice__V1__Flow flow = SLUICE__V1__FLOW__INIT;
+    (void)m;
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        if (rpc_loop(r) == x->loops[i]) {
+            assert_true(loop_is_current(x->loops[i]));
+            atomic_fetch_add(&x->n_calls[i], 1);
+        }
+    }
+    rpc_send(r, &flow.base);
+    rpc_finish(r, 0, NULL);
+}
+
+static const struct rpc_method get_flow_method = {.path = "/sluice.v1.FlowService/GetFlow",
+                                                  .input =
+                                                      &sluice__v1__get_flow_request__descriptor,
+                                                  .message = get_flow};
+
+static void *run(void *loop) {
+    loop_run(loop);
+    return NULL;
+}
+
+static void begin(struct running *x, int port) {
+    struct failure f;
+    char addr[32];
+    *x = (struct running){0};
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        x->loops[i] = loop_new();
+    }
+    x->server = rpc_server_new(x->loops, N_LOOPS);
+    rpc_server_add(x->server, &get_flow_method, x);
+    snprintf(addr, sizeof addr, "127.0.0.1:%d", port);
+    assert_ok(rpc_server_listen(x->server, addr, NULL, &x->port, &f));
+    rpc_server_start(x->server);
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        assert_int_equal(pthread_create(&x->threads[i], NULL, run, x->loops[i]), 0);
+    }
+}
+
+static void drained(void *arg) {
+    struct running *x = arg;
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        loop_stop(x->loops[i]);
+    }
+}
+
+static void end(struct running *x) {
+    rpc_server_drain(x->server, 0, drained, x);
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        pthread_join(x->threads[i], NULL);
+    }
+    rpc_server_free(x->server);
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        loop_free(x->loops[i]);
+    }
+}
+
+// ---- a client that waits ----
+
+struct waiting {
+    struct loop *loop;
+    int code;
+};
+
+static void closed(struct rpc *r, const struct rpc_status *s) {
+    struct waiting *w = rpc_user(r);
+    w->code = s->code;
+    loop_stop(w->loop);
+}
+
+static const struct rpc_method waiting_method = {.path = "/sluice.v1.FlowService/GetFlow",
+                                                 .input = &sluice__v1__flow__descriptor,
+                                                 .closed = closed};
+
+static int call_and_wait(struct loop *l, struct rpc_channel *c) {
+    Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
+    struct waiting w = {.loop = l, .code = -1};
+    struct rpc *r = rpc_call(l, c, &waiting_method, TIMEOUT_MS, true, &w);
+    rpc_send(r, &q.base);
+    rpc_half_close(r);
+    loop_run(l);
+    return w.code;
+}
+
+static void a_channel_finds_a_server_that_came_back(void **state) {
+    struct running x;
+    struct loop *l = loop_new();
+    char addr[32];
+    (void)state;
+    begin(&x, 0);
+    int port = x.port;
+    snprintf(addr, sizeof addr, "127.0.0.1:%d", port);
+    struct rpc_channel *c = rpc_channel_new_keepalive(addr, NULL, 1000);
+    assert_int_equal(call_and_wait(l, c), 0);
+    for (int i = 0; i < 3; i++) {
+        end(&x);
+        begin(&x, port);
+        assert_int_equal(call_and_wait(l, c), 0);
+    }
+    end(&x);
+    rpc_channel_free(c);
+    loop_free(l);
+}
+
+static void calls_of_many_clients_are_spread_over_the_loops(void **state) {
+    struct running x;
+    struct loop *l = loop_new();
+    char addr[32];
+    (void)state;
+    begin(&x, 0);
+    snprintf(addr, sizeof addr, "127.0.0.1:%d", x.port);
+    for (int i = 0; i < N_CHANNELS; i++) {
+        struct rpc_channel *c = rpc_channel_new(addr, NULL);
+        for (int k = 0; k < 20; k++) {
+            assert_int_equal(call_and_wait(l, c), 0);
+        }
+        rpc_channel_free(c);
+    }
+    int total = 0;
+    for (size_t i = 0; i < N_LOOPS; i++) {
+        assert_true(atomic_load(&x.n_calls[i]) > 0);
+        total += atomic_load(&x.n_calls[i]);
+    }
+    assert_int_equal(total, N_CHANNELS * 20);
+    end(&x);
+    loop_free(l);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_channel_finds_a_server_that_came_back),
+        cmocka_unit_test(calls_of_many_clients_are_spread_over_the_loops),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
