@@ -286,8 +286,6 @@ void change_large_put(struct change *c, const struct large_row *l) {
     }
     row_number(r, l->object);
     row_number(r, l->state);
-    row_number(r, l->walk);
-    row_number(r, l->list_generation);
     row_number(r, l->size);
     row_number(r, l->acked_bytes);
     row_number(r, l->next_offset);
@@ -295,6 +293,7 @@ void change_large_put(struct change *c, const struct large_row *l) {
     row_number(r, l->attempt);
     row_number(r, l->fresh);
     row_number(r, l->opened);
+    row_number(r, (uint64_t)l->quiet_ms);
     row_blob(c, r, l->entry);
     row_blob(c, r, l->receipt);
 }
@@ -336,10 +335,28 @@ void change_acks_drop(struct change *c, const char *flow, uint64_t object) {
     }
 }
 
-void change_acks_synced(struct change *c, const char *flow, uint64_t object, const char *agent) {
+void change_seen_add(struct change *c, const char *flow, uint64_t walk,
+                     const uint8_t digest[SEEN_BYTES]) {
+    struct row *r = add_row(c, ROW_SEEN_ADD, flow);
+    if (r != NULL) {
+        row_number(r, walk);
+        row_blob(c, r, (struct blob){digest, SEEN_BYTES});
+    }
+}
+
+void change_seen_drop(struct change *c, const char *flow, uint64_t walk) {
+    struct row *r = add_row(c, ROW_SEEN_DROP, flow);
+    if (r != NULL) {
+        row_number(r, walk);
+    }
+}
+
+void change_acks_synced(struct change *c, const char *flow, uint64_t object, const char *agent,
+                        const char *boot_id) {
     struct row *r = add_row(c, ROW_ACKS_SYNCED, flow);
     if (r != NULL) {
         row_text(c, r, agent);
+        row_text(c, r, boot_id);
         row_number(r, object);
     }
 }

@@ -34,6 +34,8 @@ enum row_kind {
     ROW_WALK_REMOVE,
     ROW_LARGE_PUT,
     ROW_LARGE_REMOVE,
+    ROW_SEEN_ADD,
+    ROW_SEEN_DROP,
     ROW_ACK_ADD,
     ROW_ACKS_DROP_UNSYNCED,
     ROW_ACKS_DROP,
@@ -71,7 +73,8 @@ enum query_kind {
     QUERY_WALK_FRONTIER,    // flow, limit
     QUERY_WALK_PARTIALS,    // flow
     QUERY_WALK_DEEPEST,     // flow, limit
-    QUERY_LARGES,           // flow, object: the walk; from (excluded), limit
+    QUERY_LARGES,           // flow, object: 1 for idle ones; from (excluded), limit
+    QUERY_SEEN,             // flow, object: the walk; blob: digests
     QUERY_ACKS,             // flow, object, text: the agent; from, limit
     QUERY_WRITERS,          // flow, object
 };
@@ -79,6 +82,7 @@ struct query {
     enum query_kind kind;
     char flow[IDENT_SIZE];
     const char *text; // NULL: none
+    struct blob blob;
     uint64_t object;
     uint64_t from;
     uint32_t limit;

@@ -17,7 +17,7 @@ void change_plan_end(struct change *c, const char *flow);
 // and LINK tasks with leases become CLEANUP tasks, ready. Large objects stay too.
 void change_plan_abandon(struct change *c, const char *flow);
 // After a restart: LIST tasks go, their directories return to the frontier; tasks that were
-// growing are ready.
+// growing are ready, those that were leased come first.
 void change_plan_restart(struct change *c, const char *flow);
 
 struct plan_answer {
@@ -44,8 +44,10 @@ struct task_row {
     uint32_t attempt;
     int64_t not_before_ms; // wall clock
     char avoid[PLACE_NAME_MAX];
-    uint64_t object;           // of a large object's tasks; else 0
-    uint64_t walk, generation; // the listing it comes from, while that is under way; else 0
+    uint64_t object; // of a large object's tasks; else 0
+    // The listing that it comes from, if that takes several pages; else 0. UINT64_MAX: one that was
+    // begun again since: what comes of it is not counted.
+    uint64_t walk, generation;
     uint64_t bytes;
     uint32_t objects;
     struct blob spec; // packed TaskSpec
@@ -58,7 +60,8 @@ void change_task_put(struct change *c, const struct task_row *t);   // replaces
 void change_task_state(struct change *c, const struct task_row *t); // all but the spec
 void change_task_remove(struct change *c, uint64_t task_id);        // and its leases
 void change_tasks_of_object_remove(struct change *c, const char *flow, uint64_t object);
-// Those of a listing under an earlier generation that were never leased.
+// Of a listing under an earlier generation: those go that were never leased; the others are not
+// counted any more.
 void change_tasks_drop(struct change *c, const char *flow, uint64_t walk, uint64_t generation);
 void change_lease_add(struct change *c, const char *flow, uint64_t task_id, struct epoch epoch,
                       const char *agent);
@@ -126,18 +129,17 @@ enum large_state {
     LARGE_SYNCING,
     LARGE_FINISHING,
     LARGE_STATTING, // its source changed
-    LARGE_ABORTING,
 };
 struct large_row {
     uint64_t object;
     char flow[IDENT_SIZE];
     enum large_state state;
-    uint64_t walk, list_generation; // as in task_row
     uint64_t size, acked_bytes, next_offset;
     uint64_t generation; // of the temporary
     uint32_t attempt;    // generations begun
     bool fresh;          // a writer's lease expired
     bool opened;         // a temporary may exist
+    int64_t quiet_ms;    // wall clock; until then a lost writer may write
     struct blob entry;   // object table with the object
     struct blob receipt; // of OPEN
 };
@@ -145,9 +147,19 @@ void change_large_put(struct change *c, const struct large_row *l);
 void change_large_remove(struct change *c, const char *flow, uint64_t object); // acks too
 typedef void database_larges_fn(void *arg, enum err result, const struct large_row *rows,
                                 size_t n_rows);
-// Those with a higher number than @after; of one listing if @walk is not 0.
-void database_larges_load(struct database *d, const char *flow, uint64_t walk, uint64_t after,
+// Those with a higher number than @after; with @idle only those that have no task.
+void database_larges_load(struct database *d, const char *flow, bool idle, uint64_t after,
                           uint32_t limit, database_larges_fn *done, void *arg);
+
+// ---- what was seen: large objects and directories of listings that take several pages ----
+enum { SEEN_BYTES = 16 };
+void change_seen_add(struct change *c, const char *flow, uint64_t walk,
+                     const uint8_t digest[SEEN_BYTES]);
+void change_seen_drop(struct change *c, const char *flow, uint64_t walk);
+// @seen: one for each of the @n digests.
+typedef void database_seen_fn(void *arg, enum err result, const bool *seen, size_t n);
+void database_seen_load(struct database *d, const char *flow, uint64_t walk, const uint8_t *digests,
+                        size_t n, database_seen_fn *done, void *arg);
 
 struct ack_row {
     char flow[IDENT_SIZE];
@@ -161,15 +173,19 @@ void change_ack_add(struct change *c, const struct ack_row *a);
 void change_acks_drop_unsynced(struct change *c, const char *flow, uint64_t object,
                                const char *agent);
 void change_acks_drop(struct change *c, const char *flow, uint64_t object);
-void change_acks_synced(struct change *c, const char *flow, uint64_t object, const char *agent);
+void change_acks_synced(struct change *c, const char *flow, uint64_t object, const char *agent,
+                        const char *boot_id);
 typedef void database_acks_fn(void *arg, enum err result, const struct ack_row *rows, size_t n_rows,
                               bool more);
 // In the order of offsets, from @from_offset on; if @agent is not NULL: those it has not synced.
 void database_acks_load(struct database *d, const char *flow, uint64_t object, const char *agent,
                         uint64_t from_offset, uint32_t limit, database_acks_fn *done, void *arg);
-// One row (agent, boot id; the rest 0) for each writer that has not synced.
+// One row (agent, boot id; the rest 0) for each writer that has not synced; and whether the
+// object has tasks.
 void database_writers_load(struct database *d, const char *flow, uint64_t object,
-                           database_acks_fn *done, void *arg);
+                           void (*done)(void *arg, enum err result, const struct ack_row *rows,
+                                        size_t n_rows, bool has_tasks),
+                           void *arg);
 
 // ---- failed objects ----
 void change_object_failed(struct change *c, const char *flow, uint64_t object, uint64_t walk,

@@ -332,14 +332,14 @@ static void deliver_larges(struct request *r) {
     r->done.larges(r->arg, r->result, r->query.rows, r->query.n_rows);
 }
 
-void database_larges_load(struct database *d, const char *flow, uint64_t walk, uint64_t after,
+void database_larges_load(struct database *d, const char *flow, bool idle, uint64_t after,
                           uint32_t limit, database_larges_fn *done, void *arg) {
     struct request *r = new_query(d, QUERY_LARGES, flow, arg);
     if (r == NULL) {
         done(arg, ERR_NO_MEMORY, NULL, 0);
         return;
     }
-    r->query.object = walk;
+    r->query.object = idle ? 1 : 0;
     r->query.from = after;
     r->query.limit = limit;
     r->deliver = deliver_larges;
@@ -351,10 +351,9 @@ static void deliver_acks(struct request *r) {
     r->done.acks(r->arg, r->result, r->query.rows, r->query.n_rows, r->query.more);
 }
 
-static void ask_acks(struct database *d, enum query_kind kind, const char *flow, uint64_t object,
-                     const char *agent, uint64_t from, uint32_t limit, database_acks_fn *done,
-                     void *arg) {
-    struct request *r = new_query(d, kind, flow, arg);
+void database_acks_load(struct database *d, const char *flow, uint64_t object, const char *agent,
+                        uint64_t from_offset, uint32_t limit, database_acks_fn *done, void *arg) {
+    struct request *r = new_query(d, QUERY_ACKS, flow, arg);
     if (r != NULL && agent != NULL) {
         r->query.text = arena_text(&r->arena, agent);
     }
@@ -364,19 +363,50 @@ static void ask_acks(struct database *d, enum query_kind kind, const char *flow,
         return;
     }
     r->query.object = object;
-    r->query.from = from;
+    r->query.from = from_offset;
     r->query.limit = limit;
     r->deliver = deliver_acks;
     r->done.acks = done;
     database_request_write(d, r);
 }
 
-void database_acks_load(struct database *d, const char *flow, uint64_t object, const char *agent,
-                        uint64_t from_offset, uint32_t limit, database_acks_fn *done, void *arg) {
-    ask_acks(d, QUERY_ACKS, flow, object, agent, from_offset, limit, done, arg);
+static void deliver_writers(struct request *r) {
+    r->done.writers(r->arg, r->result, r->query.rows, r->query.n_rows, r->query.n_all != 0);
 }
 
 void database_writers_load(struct database *d, const char *flow, uint64_t object,
-                           database_acks_fn *done, void *arg) {
-    ask_acks(d, QUERY_WRITERS, flow, object, NULL, 0, UINT32_MAX, done, arg);
+                           void (*done)(void *arg, enum err result, const struct ack_row *rows,
+                                        size_t n_rows, bool has_tasks),
+                           void *arg) {
+    struct request *r = new_query(d, QUERY_WRITERS, flow, arg);
+    if (r == NULL) {
+        done(arg, ERR_NO_MEMORY, NULL, 0, false);
+        return;
+    }
+    r->query.object = object;
+    r->query.limit = UINT32_MAX;
+    r->deliver = deliver_writers;
+    r->done.writers = done;
+    database_request_write(d, r);
+}
+
+static void deliver_seen(struct request *r) {
+    r->done.seen(r->arg, r->result, r->query.rows, r->query.n_rows);
+}
+
+void database_seen_load(struct database *d, const char *flow, uint64_t walk, const uint8_t *digests,
+                        size_t n, database_seen_fn *done, void *arg) {
+    struct request *r = new_query(d, QUERY_SEEN, flow, arg);
+    if (r != NULL) {
+        r->query.blob = (struct blob){digests, n * SEEN_BYTES};
+    }
+    if (r == NULL || !copy_blob(&r->arena, &r->query.blob)) {
+        database_request_free(r);
+        done(arg, ERR_NO_MEMORY, NULL, 0);
+        return;
+    }
+    r->query.object = walk;
+    r->deliver = deliver_seen;
+    r->done.seen = done;
+    database_request_write(d, r);
 }

@@ -33,6 +33,9 @@ struct request {
         database_walks_fn *walks;
         database_larges_fn *larges;
         database_acks_fn *acks;
+        database_seen_fn *seen;
+        void (*writers)(void *arg, enum err result, const struct ack_row *rows, size_t n_rows,
+                        bool has_tasks);
     } done;
 };
 

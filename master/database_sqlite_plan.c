@@ -77,24 +77,23 @@ static bool large_columns(sqlite3_stmt *st, const char *flow, struct arena *a,
     memcpy(l->flow, flow, sizeof l->flow);
     l->object = (uint64_t)sqlite3_column_int64(st, 0);
     l->state = (enum large_state)sqlite3_column_int(st, 1);
-    l->walk = (uint64_t)sqlite3_column_int64(st, 2);
-    l->list_generation = (uint64_t)sqlite3_column_int64(st, 3);
-    l->size = (uint64_t)sqlite3_column_int64(st, 4);
-    l->acked_bytes = (uint64_t)sqlite3_column_int64(st, 5);
-    l->next_offset = (uint64_t)sqlite3_column_int64(st, 6);
-    l->generation = (uint64_t)sqlite3_column_int64(st, 7);
-    l->attempt = (uint32_t)sqlite3_column_int64(st, 8);
-    l->fresh = sqlite3_column_int(st, 9) != 0;
-    l->opened = sqlite3_column_int(st, 10) != 0;
-    return sqlite_column_blob(st, 11, a, &l->entry) && sqlite_column_blob(st, 12, a, &l->receipt);
+    l->size = (uint64_t)sqlite3_column_int64(st, 2);
+    l->acked_bytes = (uint64_t)sqlite3_column_int64(st, 3);
+    l->next_offset = (uint64_t)sqlite3_column_int64(st, 4);
+    l->generation = (uint64_t)sqlite3_column_int64(st, 5);
+    l->attempt = (uint32_t)sqlite3_column_int64(st, 6);
+    l->fresh = sqlite3_column_int(st, 7) != 0;
+    l->opened = sqlite3_column_int(st, 8) != 0;
+    l->quiet_ms = sqlite3_column_int64(st, 9);
+    return sqlite_column_blob(st, 10, a, &l->entry) && sqlite_column_blob(st, 11, a, &l->receipt);
 }
 
 static enum err read_larges(struct store_sqlite *s, struct query *q, struct arena *a,
                             struct failure *ret_failure) {
-    const int64_t numbers[] = {(int64_t)q->from, q->limit, (int64_t)q->object};
+    const int64_t numbers[] = {(int64_t)q->from, q->limit};
     sqlite3_stmt *st;
-    enum err e = ask(s, q->object == 0 ? SQL_LARGES : SQL_LARGES_OF_WALK, q->flow, numbers,
-                     q->object == 0 ? 2 : 3, &st, ret_failure);
+    enum err e = ask(s, q->object == 0 ? SQL_LARGES : SQL_LARGES_IDLE, q->flow, numbers, 2, &st,
+                     ret_failure);
     if (e != OK) {
         return e;
     }
@@ -330,6 +329,28 @@ static enum err read_walks(struct store_sqlite *s, struct query *q, struct arena
     return ended(s, st, rc, e, ret_failure);
 }
 
+// ---- what was seen ----
+static enum err read_seen(struct store_sqlite *s, struct query *q, struct arena *a,
+                          struct failure *ret_failure) {
+    size_t n = q->blob.len / SEEN_BYTES;
+    bool *seen = arena_alloc(a, n * sizeof *seen);
+    const int64_t walk = (int64_t)q->object;
+    sqlite3_stmt *st;
+    enum err e = ask(s, SQL_SEEN, q->flow, &walk, 1, &st, ret_failure);
+    if (seen == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < n && e == OK; i++) {
+        sqlite3_bind_blob(st, 3, q->blob.bytes + i * SEEN_BYTES, SEEN_BYTES, SQLITE_STATIC);
+        int rc = sqlite3_step(st);
+        seen[i] = rc == SQLITE_ROW;
+        e = ended(s, st, rc, OK, ret_failure);
+    }
+    q->rows = seen;
+    q->n_rows = n;
+    return e;
+}
+
 // ---- acknowledgements ----
 static enum err read_acks(struct store_sqlite *s, struct query *q, struct arena *a,
                           enum sqlite_statement which, struct failure *ret_failure) {
@@ -394,7 +415,15 @@ enum err sqlite_read_plan(struct store_sqlite *s, struct query *q, struct arena 
     case QUERY_LARGES: return read_larges(s, q, a, ret_failure);
     case QUERY_ACKS:
         return read_acks(s, q, a, q->text != NULL ? SQL_ACKS_OF_AGENT : SQL_ACKS, ret_failure);
-    case QUERY_WRITERS: return read_acks(s, q, a, SQL_WRITERS, ret_failure);
+    case QUERY_SEEN: return read_seen(s, q, a, ret_failure);
+    case QUERY_WRITERS:
+        e = read_acks(s, q, a, SQL_WRITERS, ret_failure);
+        if (e == OK) {
+            e = ask_number(s, SQL_OBJECT_TASKS, q->flow, (int64_t)q->object, true, &n_all,
+                           ret_failure);
+        }
+        q->n_all = (uint64_t)n_all;
+        return e;
     default: break;
     }
     return e;

@@ -19,8 +19,8 @@
     "id, state, task, depth, attempt, partial, generation, objects, bytes, objects_done,"          \
     " bytes_done, failed, skipped, entry FROM walk"
 #define LARGE_COLUMNS                                                                              \
-    "object, state, walk, list_generation, size, acked_bytes, next_offset, generation, attempt,"   \
-    " fresh, opened, entry, receipt FROM large"
+    "object, state, size, acked_bytes, next_offset, generation, attempt, fresh, opened, quiet_ms," \
+    " entry, receipt FROM large"
 #define ACK_COLUMNS "offset, length, synced, agent, boot_id, leaves, receipt FROM ack"
 
 static const char *const texts[SQL_STATEMENT_COUNT] = {
@@ -71,8 +71,12 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
                          " ORDER BY depth DESC, id DESC LIMIT ?2",
     [SQL_LARGES] = "SELECT " LARGE_COLUMNS " WHERE flow = ?1 AND object > ?2 ORDER BY object"
                    " LIMIT ?3",
-    [SQL_LARGES_OF_WALK] = "SELECT " LARGE_COLUMNS " WHERE flow = ?1 AND object > ?2"
-                           " AND walk = ?4 AND walk <> 0 ORDER BY object LIMIT ?3",
+    [SQL_LARGES_IDLE] = "SELECT " LARGE_COLUMNS " WHERE flow = ?1 AND object > ?2 AND NOT EXISTS"
+                        " (SELECT 1 FROM task_state t WHERE t.flow = ?1 AND t.object = large.object"
+                        " AND t.object <> 0) ORDER BY object LIMIT ?3",
+    [SQL_OBJECT_TASKS] = "SELECT EXISTS (SELECT 1 FROM task_state WHERE flow = ?1 AND object = ?2"
+                         " AND object <> 0)",
+    [SQL_SEEN] = "SELECT 1 FROM seen WHERE flow = ?1 AND walk = ?2 AND digest = ?3",
     [SQL_ACKS] = "SELECT " ACK_COLUMNS " WHERE flow = ?1 AND object = ?4 AND offset >= ?2"
                  " ORDER BY offset LIMIT ?3",
     [SQL_ACKS_OF_AGENT] = "SELECT " ACK_COLUMNS " WHERE flow = ?1 AND object = ?4"
@@ -329,6 +333,7 @@ enum err sqlite_read(struct store *store, struct query *q, struct arena *a,
     case QUERY_WALK_PARTIALS:
     case QUERY_WALK_DEEPEST:
     case QUERY_LARGES:
+    case QUERY_SEEN:
     case QUERY_ACKS:
     case QUERY_WRITERS: return sqlite_read_plan(s, q, a, ret_failure);
     }

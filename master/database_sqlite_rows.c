@@ -38,7 +38,8 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                       " (SELECT task_id FROM task_state WHERE flow = ?1)",
                       "DELETE FROM task_state WHERE flow = ?1",
                       "DELETE FROM task_lease WHERE flow = ?1", "DELETE FROM walk WHERE flow = ?1",
-                      "DELETE FROM large WHERE flow = ?1", "DELETE FROM ack WHERE flow = ?1"},
+                      "DELETE FROM large WHERE flow = ?1", "DELETE FROM ack WHERE flow = ?1",
+                      "DELETE FROM seen WHERE flow = ?1"},
     [ROW_PLAN_ABANDON] = {"DELETE FROM task_spec WHERE task_id IN (SELECT task_id FROM task_state"
                           " WHERE flow = ?1 AND NOT " LEAVES_TEMPORARIES ")",
                           "DELETE FROM task_state WHERE flow = ?1 AND NOT " LEAVES_TEMPORARIES,
@@ -52,6 +53,8 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                           "DELETE FROM task_state WHERE flow = ?1 AND kind = 1",
                           "UPDATE walk SET state = 0, task = 0 WHERE flow = ?1 AND state = 1",
                           "UPDATE task_state SET status = 0 WHERE flow = ?1 AND status = 2",
+                          "UPDATE task_state SET rank = 0 WHERE flow = ?1 AND status = 0 AND EXISTS"
+                          " (SELECT 1 FROM task_lease l WHERE l.task_id = task_state.task_id)",
                           TASKS_WITHOUT_STATE("?1")},
     [ROW_TASK_PUT] = {"INSERT OR REPLACE INTO task_state " TASK_COLUMNS
                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
@@ -75,7 +78,9 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
          " (SELECT 1 FROM task_lease l WHERE l.task_id = task_state.task_id))",
          "DELETE FROM task_state WHERE flow = ?1 AND walk = ?2 AND walk <> 0 AND generation < ?3"
          " AND object = 0 AND NOT EXISTS"
-         " (SELECT 1 FROM task_lease l WHERE l.task_id = task_state.task_id)"},
+         " (SELECT 1 FROM task_lease l WHERE l.task_id = task_state.task_id)",
+         "UPDATE task_state SET walk = -1 WHERE flow = ?1 AND walk = ?2 AND walk <> 0"
+         " AND generation < ?3 AND object = 0"},
     // Only for tasks that exist: the lease may be stored after the task's result.
     [ROW_LEASE_ADD] = {"INSERT OR REPLACE INTO task_lease (flow, agent, task_id, term, counter)"
                        " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS"
@@ -90,9 +95,9 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                         " WHERE flow = ?1 AND id = ?2"},
     [ROW_WALK_REMOVE] = {"DELETE FROM walk WHERE flow = ?1 AND id = ?2"},
     [ROW_LARGE_PUT] =
-        {"INSERT OR REPLACE INTO large (flow, object, state, walk, list_generation, size,"
-         " acked_bytes, next_offset, generation, attempt, fresh, opened, entry, receipt)"
-         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"},
+        {"INSERT OR REPLACE INTO large (flow, object, state, size, acked_bytes, next_offset,"
+         " generation, attempt, fresh, opened, quiet_ms, entry, receipt)"
+         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"},
     [ROW_LARGE_REMOVE] = {"DELETE FROM ack WHERE flow = ?1 AND object = ?2",
                           "DELETE FROM large WHERE flow = ?1 AND object = ?2"},
     [ROW_ACK_ADD] = {"INSERT OR REPLACE INTO ack (flow, agent, boot_id, object, offset, length,"
@@ -101,7 +106,9 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                                 " AND synced = 0"},
     [ROW_ACKS_DROP] = {"DELETE FROM ack WHERE flow = ?1 AND object = ?2"},
     [ROW_ACKS_SYNCED] = {"UPDATE ack SET synced = 1 WHERE flow = ?1 AND agent = ?2"
-                         " AND object = ?3"},
+                         " AND boot_id = ?3 AND object = ?4"},
+    [ROW_SEEN_ADD] = {"INSERT OR REPLACE INTO seen (flow, walk, digest) VALUES (?1, ?2, ?3)"},
+    [ROW_SEEN_DROP] = {"DELETE FROM seen WHERE flow = ?1 AND walk = ?2"},
     [ROW_OBJECT_FAILED] = {"INSERT OR REPLACE INTO object_failed (flow, number, walk, generation,"
                            " path, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"},
     [ROW_FAILED_DROP] = {"DELETE FROM object_failed WHERE flow = ?1 AND walk = ?2 AND walk <> 0"

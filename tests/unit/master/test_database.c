@@ -372,6 +372,39 @@ static void on_acks(void *arg, enum err result, const struct ack_row *rows, size
     loop_stop(w->loop);
 }
 
+static void on_writers(void *arg, enum err result, const struct ack_row *rows, size_t n,
+                       bool has_tasks) {
+    assert_false(has_tasks);
+    on_acks(arg, result, rows, n, false);
+}
+static void on_seen(void *arg, enum err result, const bool *seen, size_t n) {
+    struct world *w = arg;
+    assert_ok(result);
+    w->n_rows = n;
+    w->same = seen[0];
+    w->more = seen[1];
+    loop_stop(w->loop);
+}
+
+static void what_was_seen_is_known_until_it_is_dropped(void **state) {
+    struct world *w = *state;
+    uint8_t digests[2 * SEEN_BYTES] = {1};
+    struct change *c = change_new();
+    change_seen_add(c, FLOW_A, 4, digests);
+    commit(w, c);
+    database_seen_load(w->database, FLOW_A, 4, digests, 2, on_seen, w);
+    loop_run(w->loop);
+    assert_int_equal(w->n_rows, 2);
+    assert_true(w->same);
+    assert_false(w->more);
+    c = change_new();
+    change_seen_drop(c, FLOW_A, 4);
+    commit(w, c);
+    database_seen_load(w->database, FLOW_A, 4, digests, 2, on_seen, w);
+    loop_run(w->loop);
+    assert_false(w->same);
+}
+
 static void every_row_of_the_planner_comes_back(void **state) {
     struct world *w = *state;
     struct change *c = change_new();
@@ -381,7 +414,7 @@ static void every_row_of_the_planner_comes_back(void **state) {
     walk.id = 6;
     walk.depth = 2;
     change_walk_put(c, &walk);
-    struct large_row large = {.object = 8, .walk = 5, .size = 10, .entry = text_blob("e")};
+    struct large_row large = {.object = 8, .size = 10, .entry = text_blob("e")};
     memcpy(large.flow, FLOW_A, sizeof large.flow);
     change_large_put(c, &large);
     struct ack_row ack = {
@@ -406,19 +439,19 @@ static void every_row_of_the_planner_comes_back(void **state) {
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 1);
     assert_int_equal(w->first, 5);
-    database_writers_load(w->database, FLOW_A, 8, on_acks, w);
+    database_writers_load(w->database, FLOW_A, 8, on_writers, w);
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 2);
     c = change_new();
     change_acks_drop_unsynced(c, FLOW_A, 8, "x");
-    change_acks_synced(c, FLOW_A, 8, "y");
+    change_acks_synced(c, FLOW_A, 8, "y", "b");
     change_walk_remove(c, FLOW_A, 5);
     change_failed_drop(c, FLOW_A, 5, 2);
     commit(w, c);
     database_acks_load(w->database, FLOW_A, 8, NULL, 0, 10, on_acks, w);
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 1);
-    database_writers_load(w->database, FLOW_A, 8, on_acks, w);
+    database_writers_load(w->database, FLOW_A, 8, on_writers, w);
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 0);
 }
@@ -438,6 +471,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_change_without_memory_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tasks_are_loaded_by_rank_and_listings_have_their_share,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_seen_is_known_until_it_is_dropped, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(every_row_of_the_planner_comes_back, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
