@@ -84,6 +84,10 @@ static enum err resume(struct source_agent *a, struct agent_trouble *t,
 static enum err source_agent_expect(struct source *s, const struct source_range *ranges, size_t n,
                                     struct failure *ret_failure) {
     for (size_t i = 0; i < n; i++) {
+        if (ranges[i].index >= impl(s)->table.count) {
+            return failure_set(ret_failure, ERR_INVALID, "read", NULL, 0,
+                               "no such object in the task");
+        }
         if (agent_request_add(impl(s), &ranges[i])) {
             return failure_set(ret_failure, ERR_NO_MEMORY, "read", NULL, 0, NULL);
         }
@@ -109,6 +113,9 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
     struct frame_header h;
     size_t n_elsewhere = 0;
 
+    if (range->index >= a->table.count) {
+        return failure_set(ret_failure, ERR_INVALID, "open", NULL, 0, "no such object in the task");
+    }
     if (!is_first(a, range) && agent_request_front(a, range)) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "read", NULL, 0, NULL);
     }
@@ -122,6 +129,9 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
             o->ended = false;
             o->hole_left = 0;
             if (agent_take_object(a, &h, &found.entry, &t) == OK) {
+                struct object_entry listed;
+                object_table_get(&a->table, range->index, &listed);
+                found.entry.id = listed.id;
                 o->version = found.entry.version;
                 o->start = o->pos = o->wire_pos = h.offset;
                 o->end = h.offset + h.aux;
@@ -183,6 +193,9 @@ static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_
                                   uint64_t *ret_hole, struct failure *ret_failure) {
     struct source_agent *a = impl(s);
 
+    if (atomic_load(&a->aborted)) { // even if there are bytes here already
+        return failure_set(ret_failure, ERR_CANCELLED, "read", NULL, 0, NULL);
+    }
     while (a->object.pos < a->object.end && *ret_len == 0 && *ret_hole == 0) {
         struct agent_trouble t = {0};
         enum err e = a->conn ? deliver(a, buf, cap, ret_len, ret_hole, &t)
