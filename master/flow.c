@@ -136,6 +136,7 @@ static void on_inserted(void *arg, enum err result, const char *existing, bool s
         e->stored = true;
         log_accepted(e);
         a->done(a->arg, e->flow.id, false, NULL);
+        flow_after_look(c, e);
         flow_committed(c, e);
         flows_start_waiting(c->flows);
     } else {

@@ -159,6 +159,9 @@ void flow_tick(struct flows *fl, struct flow_entry *e, int64_t now_ms) {
         return;
     }
     flow_abandon_again(c, e);
+    if (e->after_again && e->stored) {
+        flow_after_look(c, e);
+    }
     check_deadline(fl, e);
     if (!e->begun || e->ended) {
         return;

@@ -88,6 +88,8 @@ enum err flows_add(struct flows *fl, struct flow_entry *e) {
     if (fl->by_id == NULL) {
         loop_timer_arm(fl->tick, FLOW_TICK_MS);
     }
+    e->after_open =
+        e->flow.spec->n_after >= 64 ? UINT64_MAX : ((uint64_t)1 << e->flow.spec->n_after) - 1;
     HASH_ADD(hh, fl->by_id, flow.id, strlen(e->flow.id), e);
     flow_recount(fl, e);
     return OK;
@@ -127,7 +129,7 @@ void flows_count(const struct flows *fl, uint32_t *ret_queued, uint32_t *ret_act
 
 static bool may_begin(const struct flow_entry *e, int64_t wall_ms) {
     return e->stored && !e->begun && !e->ending && !e->ended && e->flow.state == FLOW_STARTED &&
-           e->flow.holders == 0 && e->flow.spec->not_before_ms <= wall_ms;
+           e->flow.holders == 0 && e->after_open == 0 && e->flow.spec->not_before_ms <= wall_ms;
 }
 
 // Those that moved before a restart go on before others begin; then the oldest first.
@@ -216,6 +218,8 @@ static void loaded(struct loading *l) {
             // Results that agents have kept since before the restart are still taken.
             flow_begin(fl->core, e);
             flow_go_on_suspending(fl->core, e);
+        } else {
+            flow_after_look(fl->core, e);
         }
     }
     flows_start_waiting(fl);

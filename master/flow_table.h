@@ -44,6 +44,8 @@ struct flow_entry {
     bool ended;         // final; its last event is on its way to the database
     enum flow_outcome ending_outcome;
     char suspend_reason[128];
+    uint64_t after_open;  // bit i: spec.after[i] is not known to be COMPLETED
+    bool after_again;     // look again: there was no memory, or no answer
     uint32_t uncommitted; // events and changes that the database has not confirmed
     const char *unstored; // an event that could not even be given to it; tried again
     // progress
@@ -106,6 +108,12 @@ void flow_wait_add(struct flow_wait **list, void (*done)(void *arg, const struct
 void flow_waits_finish(struct flow_wait **list, const struct failure *failure);
 // All that was under way for @e is stored. May free it.
 void flow_committed(struct core *c, struct flow_entry *e);
+
+// ---- flow_after.c: spec.after ----
+// Asks for those that are not in memory; the others tell when they end.
+void flow_after_look(struct core *c, struct flow_entry *e);
+// @ended is final and stored: begin, or fail, those that wait for it.
+void flow_after_ended(struct core *c, const struct flow_entry *ended);
 
 // ---- flow_progress.c ----
 // Every FLOW_TICK_MS: rates, events, log lines, deadlines.

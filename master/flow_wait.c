@@ -43,6 +43,7 @@ void flow_committed(struct core *c, struct flow_entry *e) {
                       "the flow has ended meanwhile: %s", flow_outcome_name(e->flow.outcome));
     flow_waits_finish(&e->wait_quiet, &over);
     flow_waits_finish(&e->wait_end, NULL);
+    flow_after_ended(c, e);
     flows_forget(c->flows, e);
     flows_start_waiting(c->flows);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/cleanup.h"
+#include "common/ident.h"
 #include "common/location.h"
 #include "common/utf8.h"
 #include "master/submit.h"
@@ -72,7 +73,6 @@ static enum err check_built(const Sluice__V1__FlowSpec *s, struct failure *f) {
         bool wanted;
         const char *field;
     } missing[] = {
-        {s->n_after > 0, "after"},
         {s->run_as[0] != '\0', "run_as"},
         {s->n_credentials > 0, "credentials"},
         {s->callback_url[0] != '\0', "callback_url"},
@@ -103,6 +103,11 @@ static enum err check_numbers(const Sluice__V1__FlowSpec *s, int64_t now_ms, str
     }
     if (s->limits != NULL && s->limits->retries > 100) {
         return invalid(f, "limits.retries", "is above 100");
+    }
+    for (size_t i = 0; i < s->n_after; i++) {
+        if (s->n_after > SUBMIT_AFTER_MAX || !ident_is_valid(s->after[i])) {
+            return invalid(f, "after", "has what is no flow's id, or more than 63 of them");
+        }
     }
     if (s->not_before_ms < 0) {
         return invalid(f, "not_before_ms", "is negative");

@@ -196,6 +196,9 @@ static bool is_answered(void) {
     return w.answered;
 }
 
+static char *after[2]; // of the next submission
+static size_t n_after;
+
 static void submit_one(const char *request_id, const char *to, int32_t priority) {
     static char a[] = "a", b[] = "b";
     Sluice__V1__FlowSpec spec = SLUICE__V1__FLOW_SPEC__INIT;
@@ -213,6 +216,9 @@ static void submit_one(const char *request_id, const char *to, int32_t priority)
     spec.source = &source;
     spec.destination = &destination;
     spec.priority = priority;
+    spec.after = after;
+    spec.n_after = n_after;
+    n_after = 0;
     w.answered = false;
     submit(&w.core, &spec, request_id, "", NULL, on_submitted, NULL);
     until(is_answered);

@@ -301,6 +301,48 @@ static void a_cancel_that_a_crash_interrupted_goes_on(void **state) {
     assert_int_equal(row.outcome, OUTCOME_CANCELLED);
 }
 
+static void a_flow_begins_after_those_that_it_waits_for(void **state) {
+    (void)state;
+    char first[IDENT_SIZE], second[IDENT_SIZE];
+    struct flow *f = accepted("");
+    memcpy(first, f->id, sizeof first);
+    flow_planned_out(&w.core, f, NULL); // COMPLETED: only the database knows it
+    until(is_forgotten);
+    f = accepted("");
+    memcpy(second, f->id, sizeof second);
+    after[0] = first;
+    after[1] = second;
+    n_after = 2;
+    (void)accepted("");
+    char third[IDENT_SIZE];
+    memcpy(third, w.id, sizeof third);
+    read_row(); // a round trip later
+    assert_int_equal(w.n_begun, 2);
+    restart();
+    assert_int_equal(w.n_begun, 1);
+    memcpy(w.id, second, sizeof w.id);
+    flow_planned_out(&w.core, flows_find(w.core.flows, second), NULL);
+    until(is_forgotten);
+    assert_int_equal(w.n_begun, 2);
+    assert_string_equal(w.begun[1], third);
+}
+
+static void a_flow_fails_with_the_one_that_it_waits_for(void **state) {
+    (void)state;
+    char first[IDENT_SIZE], second[IDENT_SIZE];
+    struct flow *f = accepted("");
+    memcpy(first, f->id, sizeof first);
+    after[0] = first;
+    n_after = 1;
+    (void)accepted("");
+    memcpy(second, w.id, sizeof second);
+    flow_terminate(&w.core, flows_find(w.core.flows, first), "", on_done, NULL);
+    until(is_forgotten);
+    memcpy(w.id, second, sizeof w.id);
+    read_row();
+    assert_int_equal(row.outcome, OUTCOME_FAILED);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -318,6 +360,8 @@ int main(void) {
         TEST(a_flow_that_never_began_is_cancelled_at_once),
         TEST(after_a_restart_what_was_begun_goes_on_first),
         TEST(a_suspended_flow_stays_so_over_a_restart),
+        TEST(a_flow_begins_after_those_that_it_waits_for),
+        TEST(a_flow_fails_with_the_one_that_it_waits_for),
         TEST(a_cancel_that_a_crash_interrupted_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,7 +94,7 @@ static void what_is_not_built_is_refused_by_name(void **state) {
     setup(NULL);
     w.spec.after = one;
     w.spec.n_after = 1;
-    refused(ERR_UNIMPLEMENTED, "after");
+    refused(ERR_INVALID, "after");
     setup(NULL);
     w.spec.dry_run = 1;
     refused(ERR_UNIMPLEMENTED, "dry_run");
