@@ -35,7 +35,7 @@ struct source_range {
     uint64_t offset, length; // length SOURCE_TO_END: to the end of what is found at open
 };
 
-// What was found when an object was opened. The path is not set; the target of a symbolic
+// What was found when an object was opened. Path and id are not set; the target of a symbolic
 // link is, and belongs to the source until source_close().
 struct source_found {
     struct object_entry entry;

@@ -145,7 +145,6 @@ static enum err source_posix_open(struct source *s, const struct source_range *r
         return fail(p, ERR_SOURCE_CHANGED, 0, "open", "it changed after it was listed",
                     ret_failure);
     }
-    found.entry.id = want.id;
     if (want.type == OBJECT_SYMLINK) {
         e = read_target(p, fd, &found.entry, ret_failure);
         if (e != OK) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WRAP: pwrite fsync syncfs renameat
+// WRAP: pwrite fsync syncfs renameat ioctl
 // Moving objects from a local directory to another, and from sources that misbehave.
 #include "common/cleanup.h"
 #include "dataplane/sink_posix.h"
@@ -8,6 +8,9 @@
 #include "dataplane/transfer.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/tree.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 FAULT_WRAP(int, fsync, (int fd), (fd))
 FAULT_WRAP(int, syncfs, (int fd), (fd))
@@ -26,6 +29,30 @@ ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t offset) {
     }
     return __real_pwrite(fd, buf, n, offset);
 }
+// A file system that can share blocks, played with copies.
+static bool can_reflink;
+static int n_reflinks;
+int __real_ioctl(int fd, unsigned long request, void *argument);
+int __wrap_ioctl(int fd, unsigned long request, void *argument);
+int __wrap_ioctl(int fd, unsigned long request, void *argument) {
+    if (request != FICLONERANGE) {
+        return __real_ioctl(fd, request, argument);
+    }
+    const struct file_clone_range *r = argument;
+    off_t in = (off_t)r->src_offset, out = (off_t)r->dest_offset;
+    size_t left = r->src_length > 0 ? r->src_length : SIZE_MAX >> 2;
+    if (!can_reflink) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    n_reflinks++;
+    for (ssize_t n = 1; n > 0 && left > 0; left -= (size_t)n) {
+        n = copy_file_range((int)r->src_fd, &in, fd, &out, left, 0);
+        assert_true(n >= 0);
+    }
+    return 0;
+}
+
 static const char flow[] = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 static struct tree from, to;
 static char buffer[64 << 10] __attribute__((aligned(4096)));
@@ -37,6 +64,8 @@ static int setup(void **state) {
     (void)state;
     fsync_fault = syncfs_fault = renameat_fault = pwrite_fault = (struct fault){0};
     pwrite_at_most = 0;
+    can_reflink = false;
+    n_reflinks = 0;
     fence_open = true;
     memset(&control, 0, sizeof(control));
     memset(&times, 0, sizeof(times));
@@ -675,6 +704,49 @@ static void a_part_that_yields_reports_whole_leaves(void **state) {
     free(big);
 }
 
+static void shared_blocks_give_the_same_result_as_plain_copying(void **state) {
+    (void)state;
+    size_t n = 2 * LEAF_BYTES + 12345;
+    uint8_t *bytes = tree_pattern(n, 11);
+    tree_write(&from, "a", bytes, n);
+    struct tree_table l;
+    tree_table_new(&l, &from, (const char *[]){"a", NULL});
+    assert_ok(run_batch(&l, DURABILITY_OBJECT, false, NULL));
+    assert_int_equal(n_reflinks, 0);
+    struct digest plain = results[0].digest;
+    can_reflink = true;
+    int n_writes = atomic_load(&pwrite_fault.calls);
+    assert_ok(run_batch(&l, DURABILITY_OBJECT, false, NULL));
+    assert_int_equal(n_reflinks, 1);
+    assert_int_equal(atomic_load(&pwrite_fault.calls), n_writes);
+    assert_memory_equal(plain.bytes, results[0].digest.bytes, 16);
+    assert_file_is(&to, "out/a", bytes, n);
+
+    struct object_entry e = tree_table_entry(&l, 0);
+    char temp[TEMP_NAME_SIZE];
+    temp_name(flow, e.id, 0, 1, temp);
+    struct receipt receipt;
+    struct sink *sink = new_sink();
+    struct source *source = new_source(&l);
+    struct transfer_options o = options_of(source, sink, &l);
+    struct transfer_part part;
+    o.major = 0;
+    o.minor = 1;
+    assert_ok(sink_open_large(sink, &e, temp, &receipt, NULL));
+    assert_ok(transfer_part(&o, LEAF_BYTES, n - LEAF_BYTES, &receipt, &part, NULL));
+    free(part.leaf_digests);
+    assert_ok(transfer_part(&o, 0, LEAF_BYTES, &receipt, &part, NULL));
+    free(part.leaf_digests);
+    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, DURABILITY_OBJECT, NULL));
+    assert_int_equal(n_reflinks, 3);
+    assert_int_equal(atomic_load(&pwrite_fault.calls), n_writes);
+    assert_file_is(&to, "out/a", bytes, n);
+    sink_free(sink);
+    source_free(source);
+    tree_table_free(&l);
+    free(bytes);
+}
+
 static void a_rate_limit_spreads_the_bytes(void **state) {
     (void)state;
     uint8_t *bytes = tree_pattern(500000, 9);
@@ -717,6 +789,7 @@ int main(void) {
         TEST(more_objects_than_the_window_come_in_order),
         TEST(a_large_object_arrives_in_parts),
         TEST(a_part_that_yields_reports_whole_leaves),
+        TEST(shared_blocks_give_the_same_result_as_plain_copying),
         TEST(a_rate_limit_spreads_the_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
