@@ -129,9 +129,6 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
             o->ended = false;
             o->hole_left = 0;
             if (agent_take_object(a, &h, &found.entry, &t) == OK) {
-                struct object_entry listed;
-                object_table_get(&a->table, range->index, &listed);
-                found.entry.id = listed.id;
                 o->version = found.entry.version;
                 o->start = o->pos = o->wire_pos = h.offset;
                 o->end = h.offset + h.aux;
