@@ -76,7 +76,9 @@ static void session_message(struct rpc *r, const ProtobufCMessage *message) {
         pthread_mutex_lock(&m->lock);
         m->n_registered_leases = a->register_->n_leases;
         pthread_mutex_unlock(&m->lock);
-        welcome(m);
+        if (atomic_load(&m->welcomes)) {
+            welcome(m);
+        }
         tally_add(m->registers, 1);
     } else if (a->kind_case == SLUICE__V1__AGENT_MESSAGE__KIND_HEARTBEAT) {
         confirm(m, a->heartbeat->sequence);
@@ -138,8 +140,9 @@ static void list_message(struct rpc *r, const ProtobufCMessage *message) {
 }
 
 static void list_closed(struct rpc *r, const struct rpc_status *status) {
-    (void)r;
+    struct fake_master *m = rpc_server_user(r);
     (void)status;
+    tally_add(m->lists_closed, 1);
 }
 
 static const struct rpc_method session_method = {
@@ -173,6 +176,7 @@ static void make_tallies(struct fake_master *m) {
     m->proofs = tally_new();
     m->pages = tally_new();
     m->closed = tally_new();
+    m->lists_closed = tally_new();
 }
 
 struct fake_master *fake_master_new(int port, uint64_t term) {
@@ -185,6 +189,7 @@ struct fake_master *fake_master_new(int port, uint64_t term) {
     atomic_init(&m->commits, true);
     atomic_init(&m->confirms, true);
     atomic_init(&m->takes_pages, true);
+    atomic_init(&m->welcomes, true);
     atomic_init(&m->hold_ms, 30000);
     make_tallies(m);
     pthread_mutex_init(&m->lock, NULL);
@@ -218,8 +223,9 @@ void fake_master_free(struct fake_master *m) {
     if (m->result != NULL) {
         sluice__v1__task_result__free_unpacked(m->result, NULL);
     }
-    struct tally *tallies[] = {m->registers, m->heartbeats, m->results, m->stopped,
-                               m->drainings, m->proofs,     m->pages,   m->closed};
+    struct tally *tallies[] = {m->registers, m->heartbeats, m->results,
+                               m->stopped,   m->drainings,  m->proofs,
+                               m->pages,     m->closed,     m->lists_closed};
     for (size_t i = 0; i < sizeof tallies / sizeof tallies[0]; i++) {
         tally_free(tallies[i]);
     }

@@ -21,9 +21,11 @@ struct fake_master {
     _Atomic bool commits;  // results, as they arrive
     _Atomic bool confirms; // heartbeats
     _Atomic bool takes_pages;
+    _Atomic bool welcomes; // or answers Register with nothing
     _Atomic uint32_t hold_ms;
     // what was heard
-    struct tally *registers, *heartbeats, *results, *stopped, *drainings, *proofs, *pages, *closed;
+    struct tally *registers, *heartbeats, *results, *stopped, *drainings, *proofs, *pages, *closed,
+        *lists_closed;
     pthread_mutex_t lock;
     // under the lock
     uint64_t last_result, committed;
