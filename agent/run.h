@@ -13,6 +13,7 @@
 #include "agent/volume.h"
 
 struct conn_pool;
+struct source_agent_peer;
 
 // What all tasks of an agent use. Constant.
 struct run_tools {
@@ -34,7 +35,8 @@ struct run {
     enum hash_algorithm digest;
     enum durability durability;
     // what was opened; run_task() releases it
-    int source_fd, sink_fd; // roots of volumes
+    int source_fd, sink_fd;          // roots of volumes
+    struct source_agent_peer *peers; // the source borrows them
     struct source *source;
     struct sink *sink;
     // the outcome

@@ -17,9 +17,10 @@ static void say(struct fake_master *m, Sluice__V1__MasterMessage *message) {
 }
 
 static void welcome(struct fake_master *m) {
-    static uint8_t key[SIGNING_KEY_BYTES] = {7};
+    uint8_t key[SIGNING_KEY_BYTES];
     Sluice__V1__MasterMessage message = SLUICE__V1__MASTER_MESSAGE__INIT;
     Sluice__V1__Welcome w = SLUICE__V1__WELCOME__INIT;
+    signing_key_public(m->key, key);
     w.cluster_id = (char *)m->cluster;
     w.term = atomic_load(&m->term);
     w.ticket_public_key = (ProtobufCBinaryData){sizeof key, key};
@@ -75,6 +76,8 @@ static void session_message(struct rpc *r, const ProtobufCMessage *message) {
         m->session = r;
         pthread_mutex_lock(&m->lock);
         m->n_registered_leases = a->register_->n_leases;
+        assert_int_equal(a->register_->public_key.len, SIGNING_KEY_BYTES);
+        memcpy(m->agent_key, a->register_->public_key.data, SIGNING_KEY_BYTES);
         pthread_mutex_unlock(&m->lock);
         if (atomic_load(&m->welcomes)) {
             welcome(m);
@@ -95,7 +98,9 @@ static void session_message(struct rpc *r, const ProtobufCMessage *message) {
     } else if (a->kind_case == SLUICE__V1__AGENT_MESSAGE__KIND_VOLUME_PROOF) {
         pthread_mutex_lock(&m->lock);
         memset(m->seen, 0, sizeof m->seen);
-        memcpy(m->seen, a->volume_proof->seen.data, a->volume_proof->seen.len);
+        if (a->volume_proof->seen.len > 0) {
+            memcpy(m->seen, a->volume_proof->seen.data, a->volume_proof->seen.len);
+        }
         pthread_mutex_unlock(&m->lock);
         tally_add(m->proofs, 1);
     }
@@ -180,11 +185,13 @@ static void make_tallies(struct fake_master *m) {
 }
 
 struct fake_master *fake_master_new(int port, uint64_t term) {
+    static const uint8_t key[SIGNING_KEY_BYTES] = {7};
     struct fake_master *m = calloc(1, sizeof *m);
     struct failure f = {0};
     char address[32];
     assert_non_null(m);
     m->cluster = FAKE_CLUSTER;
+    assert_ok(signing_key_from_private(key, &m->key));
     atomic_init(&m->term, term);
     atomic_init(&m->commits, true);
     atomic_init(&m->confirms, true);
@@ -229,6 +236,7 @@ void fake_master_free(struct fake_master *m) {
     for (size_t i = 0; i < sizeof tallies / sizeof tallies[0]; i++) {
         tally_free(tallies[i]);
     }
+    signing_key_free(m->key);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

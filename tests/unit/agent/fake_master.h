@@ -5,6 +5,7 @@
 #define TESTS_UNIT_AGENT_FAKE_MASTER_H
 
 #include "common/rpc/rpc.h"
+#include "common/ticket.h"
 #include "sluice/v1/agent_service.pb-c.h"
 #include "tests/unit/agent/scratch.h"
 
@@ -17,6 +18,7 @@
 struct fake_master {
     // settings, any time
     const char *cluster;
+    struct signing_key *key; // the same for all fake masters
     _Atomic uint64_t term;
     _Atomic bool commits;  // results, as they arrive
     _Atomic bool confirms; // heartbeats
@@ -29,6 +31,7 @@ struct fake_master {
     pthread_mutex_t lock;
     // under the lock
     uint64_t last_result, committed;
+    uint8_t agent_key[SIGNING_KEY_BYTES];
     uint64_t n_registered_leases;   // in the last Register
     uint64_t stopped_task;          // the last
     Sluice__V1__TaskResult *result; // the last

@@ -3,6 +3,7 @@
 // A whole agent against a master that the test plays.
 #include "agent/agent.h"
 
+#include "common/hash.h"
 #include "common/log.h"
 #include "tests/lib/test.h"
 #include "tests/unit/agent/fake_master.h"
@@ -19,18 +20,22 @@ static struct scratch scratch;
 static struct fake_master *master;
 static struct agent_options options;
 static struct agent *agent;
-static char master_address[32];
 static char state_dir[128];
 
-static void start_agent(void) {
+static struct agent *start(struct agent_options *o, const char *name, char *dir, size_t dir_size,
+                           const struct fake_master *m) {
+    static char addresses[2][32];
+    static unsigned next;
+    char *address = addresses[next++ % 2];
     struct failure f = {0};
-    (void)snprintf(master_address, sizeof master_address, "127.0.0.1:%d", master->port);
-    (void)snprintf(state_dir, sizeof state_dir, "%s/state", scratch.path);
-    options = (struct agent_options){
-        .name = "a1",
+    struct agent *a = NULL;
+    (void)snprintf(address, sizeof addresses[0], "127.0.0.1:%d", m->port);
+    (void)snprintf(dir, dir_size, "%s/state-%s", scratch.path, name);
+    *o = (struct agent_options){
+        .name = name,
         .site = "alpha",
-        .master = master_address,
-        .state_dir = state_dir,
+        .master = address,
+        .state_dir = dir,
         .data_listen = "127.0.0.1:0",
         .volumes = {{.name = "data", .root = scratch.path, .readable = true, .writable = true}},
         .n_volumes = 1,
@@ -38,17 +43,26 @@ static void start_agent(void) {
         .buffer_bytes = 64 << 10,
         .log_level = "error",
     };
-    enum err e = agent_start(&options, &clock_system, &agent, &f);
+    enum err e = agent_start(o, &clock_system, &a, &f);
     if (e != OK) {
         fail_msg("%s", f.message);
     }
+    return a;
+}
+
+static void start_agent(void) {
+    agent = start(&options, "a1", state_dir, sizeof state_dir, master);
+}
+
+static void end(struct agent *a) {
+    struct pollfd p = {.fd = agent_drained_fd(a), .events = POLLIN};
+    agent_drain(a);
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    agent_free(a);
 }
 
 static void end_agent(void) {
-    struct pollfd p = {.fd = agent_drained_fd(agent), .events = POLLIN};
-    agent_drain(agent);
-    assert_int_equal(poll(&p, 1, 60000), 1);
-    agent_free(agent);
+    end(agent);
     agent = NULL;
 }
 
@@ -275,6 +289,73 @@ static void a_volume_is_proven(void **state) {
     assert_string_equal(master->seen, "");
 }
 
+// Signs that the agent of `master` may read the task's objects from a2, and says where that is.
+static void add_source(struct task_message *t, const struct agent *a2, Sluice__V1__SourceAgent *s,
+                       uint8_t *ticket_bytes) {
+    static char *addresses[1];
+    struct ticket ticket = {
+        .cluster = FAKE_CLUSTER,
+        .flow = TEST_FLOW,
+        .task_id = t->spec.task_id,
+        .term = t->epoch.term,
+        .counter = t->epoch.counter,
+        .executor = "a1",
+        .source = "a2",
+        .direction = TICKET_READ,
+        .digest = HASH_XXH3_128,
+        .expires_ms = clock_wall_ms(&clock_system) + 60000,
+        .volume = "data",
+        .root = "tree",
+        .root_len = 4,
+    };
+    memcpy(ticket.executor_key, master->agent_key, SIGNING_KEY_BYTES);
+    sha256(t->spec.objects.data, t->spec.objects.len, ticket.objects_sha256);
+    sluice__v1__source_agent__init(s);
+    s->ticket.data = ticket_bytes;
+    assert_ok(ticket_sign(&ticket, master->key, ticket_bytes, TICKET_MAX_BYTES, &s->ticket.len));
+    addresses[0] = (char *)agent_data_address(a2);
+    s->agent = (char *)"a2";
+    s->n_data_addresses = 1;
+    s->data_addresses = addresses;
+}
+
+static void a_batch_is_fetched_from_another_agent(void **state) {
+    (void)state;
+    struct fake_master *other = fake_master_new(0, 5);
+    struct agent_options o2;
+    char dir[128];
+    uint8_t bytes[TICKET_MAX_BYTES];
+    struct agent *a2 = start(&o2, "a2", dir, sizeof dir, other);
+    tally_wait(other->heartbeats, 1);
+    scratch_write(&scratch, "tree/f", "from afar", 9);
+    struct task_message t;
+    Sluice__V1__SourceAgent source, *sources[] = {&source};
+    task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
+    task_add(&t, "f", scratch_path(&scratch, "tree/f"));
+    t.epoch.term = 5;
+    task_lease(&t, "tree", "copy");
+    add_source(&t, a2, &source, bytes);
+    t.lease.n_sources = 1;
+    t.lease.sources = sources;
+    fake_master_assign(master, &t.lease);
+    tally_wait(master->results, 1);
+    if (master->result->failure != NULL) {
+        fail_msg("%s", master->result->failure->message);
+    }
+    assert_true(master->result->done);
+    assert_int_equal(master->result->objects[0]->outcome,
+                     SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED);
+    assert_string_equal(master->result->source_agent, "a2");
+    assert_string_equal(master->result->transport, "tcp");
+    size_t len = 0;
+    char *got = scratch_read(&scratch, "copy/f", &len);
+    assert_string_equal(got, "from afar");
+    free(got);
+    task_end(&t);
+    end(a2);
+    fake_master_free(other);
+}
+
 static void draining_is_told_and_ends_the_session(void **state) {
     (void)state;
     end_agent();
@@ -305,6 +386,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_listing_that_is_revoked_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(without_confirmation_leases_are_fenced, setup, teardown),
         cmocka_unit_test_setup_teardown(a_volume_is_proven, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_batch_is_fetched_from_another_agent, setup, teardown),
         cmocka_unit_test_setup_teardown(draining_is_told_and_ends_the_session, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_agent_is_kept_off_the_state_directory, setup,
                                         teardown),
