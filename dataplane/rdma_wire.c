@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "dataplane/rdma_wire_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    SLOTS_BYTES = (RDMA_SLOTS + RDMA_SENDS) * RDMA_SLOT_BYTES,
+    LANDING_BYTES = RDMA_CHUNKS * RDMA_CHUNK_BYTES,
+    WRITES_BYTES = RDMA_WRITES * RDMA_CHUNK_BYTES,
+    CLOSE_MS = 2000, // what was sent has arrived by then, or is given up
+};
+static const uint8_t magic[4] = {'S', 'L', 'R', 'D'};
+
+static struct rdma_wire *impl(struct wire *w) {
+    return (struct rdma_wire *)(void *)w;
+}
+
+static int64_t now_ms(void) {
+    return clock_mono_ms(&clock_system);
+}
+
+// ---- receiving ----
+
+// Until there are bytes. An end is ERR_PEER_LOST with w->ended.
+static enum err await_arrival(struct rdma_wire *w, int64_t until_ms) {
+    for (;;) {
+        enum err e;
+
+        rdma_wire_progress(w);
+        if (atomic_load(&w->aborted)) {
+            return ERR_CANCELLED;
+        }
+        if (w->in.n_arrivals > 0) {
+            return OK;
+        }
+        if (w->broken) {
+            return w->broken;
+        }
+        if (w->ended) {
+            return ERR_PEER_LOST;
+        }
+        e = rdma_wire_wait(w, until_ms);
+        if (e && w->in.n_arrivals == 0 && !w->ended && !w->broken) {
+            return e;
+        }
+    }
+}
+
+static uint8_t *arrival_bytes(const struct rdma_wire *w, const struct rdma_arrival *a) {
+    return (a->is_chunk ? w->landing + (size_t)a->index * RDMA_CHUNK_BYTES
+                        : rdma_wire_slot(w, a->index)) +
+           a->at;
+}
+
+// The first arrival's first @len bytes are done with.
+static void consume(struct rdma_wire *w, size_t len) {
+    struct rdma_arrival *a = &w->in.arrivals[w->in.next_arrival];
+
+    a->at += (uint32_t)len;
+    a->len -= (uint32_t)len;
+    if (a->len > 0) {
+        return;
+    }
+    if (a->is_chunk) {
+        w->in.to_offer++;
+    } else if (!w->broken) {
+        rdma_wire_repost(w, a->index);
+    }
+    w->in.next_arrival = (w->in.next_arrival + 1) % RDMA_ARRIVALS;
+    w->in.n_arrivals--;
+    rdma_wire_tell(w);
+}
+
+// At least one byte, at most @cap.
+static enum err take(struct rdma_wire *w, void *buf, size_t cap, size_t *ret_len) {
+    const struct rdma_arrival *a;
+    size_t n;
+    enum err e = await_arrival(w, now_ms() + w->stall_ms);
+
+    if (e) {
+        return e;
+    }
+    a = &w->in.arrivals[w->in.next_arrival];
+    n = a->len < cap ? a->len : cap;
+    memcpy(buf, arrival_bytes(w, a), n);
+    consume(w, n);
+    *ret_len = n;
+    return OK;
+}
+
+static enum err rdma_receive_some(struct wire *wire, void *buf, size_t cap, size_t *ret_len) {
+    struct rdma_wire *w = impl(wire);
+    enum err e;
+
+    pthread_mutex_lock(&w->mutex);
+    e = take(w, buf, cap, ret_len);
+    if (e == ERR_PEER_LOST && w->ended && !w->broken) {
+        *ret_len = 0;
+        e = OK;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return e;
+}
+
+static enum err rdma_receive(struct wire *wire, void *buf, size_t len) {
+    struct rdma_wire *w = impl(wire);
+    uint8_t *to = buf;
+    enum err e = OK;
+
+    pthread_mutex_lock(&w->mutex);
+    while (len > 0 && !e) {
+        size_t n = 0;
+        e = take(w, to, len, &n);
+        to += n;
+        len -= n;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return e;
+}
+
+static enum err rdma_wait_readable(struct wire *wire, int64_t timeout_ms) {
+    struct rdma_wire *w = impl(wire);
+    enum err e;
+
+    pthread_mutex_lock(&w->mutex);
+    e = await_arrival(w, now_ms() + timeout_ms);
+    if (e == ERR_PEER_LOST && w->ended) {
+        e = OK;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return e;
+}
+
+// ---- sending ----
+
+static void advance(struct iovec **iov, int *n_iov, size_t sent) {
+    while (*n_iov > 0 && sent >= (*iov)->iov_len) {
+        sent -= (*iov)->iov_len;
+        (*iov)++;
+        (*n_iov)--;
+    }
+    if (*n_iov > 0) {
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + sent;
+        (*iov)->iov_len -= sent;
+    }
+}
+
+// Are there buffers to write from? They are taken when the peer offers some for the first time.
+static bool has_chunks(struct rdma_wire *w) {
+    if (!w->out.chunks) {
+        w->out.chunks = rdma_pool_take(w->pool, WRITES_BYTES);
+        w->out.chunks_free = w->out.chunks ? RDMA_WRITES : 0;
+    }
+    return w->out.chunks != NULL;
+}
+
+static bool is_written(struct rdma_wire *w, const struct iovec *iov) {
+    return w->out.is_offered && iov->iov_len >= RDMA_WRITE_MIN && has_chunks(w);
+}
+
+static bool can_write(const struct rdma_wire *w) {
+    return w->out.n_offers > 0 && w->out.chunks_free > 0 && w->out.credits > 1 &&
+           w->out.posted - w->out.done < RDMA_QUEUE;
+}
+
+// Writes the beginning of the first piece to an offered buffer. Returns how much.
+static size_t write_piece(struct rdma_wire *w, const struct iovec *iov) {
+    const struct rdma_offer *offer = &w->out.offers[w->out.next_offer];
+    uint8_t *chunk = w->out.chunks + (size_t)w->out.next_chunk * RDMA_CHUNK_BYTES;
+    size_t most = offer->length < RDMA_CHUNK_BYTES ? offer->length : RDMA_CHUNK_BYTES;
+    size_t n = iov->iov_len < most ? iov->iov_len : most;
+    struct ibv_sge sge = {.addr = (uintptr_t)chunk, .length = (uint32_t)n, .lkey = w->domain.lkey};
+    struct ibv_send_wr wr = {
+        .sg_list = &sge,
+        .num_sge = 1,
+        .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+        .imm_data = htobe32(w->out.offer_number),
+        .wr.rdma = {.remote_addr = offer->address, .rkey = offer->rkey},
+    };
+
+    if (iov->iov_base != chunk) { // else it was filled in place
+        memcpy(chunk, iov->iov_base, n);
+    }
+    w->out.offer_number++;
+    w->out.next_offer = (w->out.next_offer + 1) % RDMA_OFFERS_MAX;
+    w->out.n_offers--;
+    w->out.next_chunk = (w->out.next_chunk + 1) % RDMA_WRITES;
+    w->out.chunks_free--;
+    rdma_wire_post(w, &wr, RDMA_HOLDS_CHUNK, true);
+    return n;
+}
+
+// Sends the beginning of the pieces, up to one that is to be written. Returns how much.
+static size_t send_pieces(struct rdma_wire *w, const struct iovec *iov, int n_iov) {
+    uint32_t most = w->peer_slot_bytes < RDMA_SLOT_BYTES ? w->peer_slot_bytes : RDMA_SLOT_BYTES;
+    size_t n = 0;
+    int i = 0;
+
+    most -= RDMA_HEADER_BYTES;
+    for (; i < n_iov && n < most && (i == 0 || !is_written(w, &iov[i])); i++) {
+        n += iov[i].iov_len < most - n ? iov[i].iov_len : most - n;
+    }
+    rdma_wire_post_message(w, RDMA_MESSAGE_BYTES, iov, (uint32_t)n, i == n_iov);
+    return n;
+}
+
+static enum err cannot_send(const struct rdma_wire *w) {
+    return atomic_load(&w->aborted) ? ERR_CANCELLED
+           : w->broken              ? w->broken
+           : w->ended               ? ERR_PEER_LOST
+                                    : OK;
+}
+
+static enum err rdma_send(struct wire *wire, struct iovec *iov, int n_iov) {
+    struct rdma_wire *w = impl(wire);
+    int64_t until_ms;
+    enum err e = OK;
+
+    pthread_mutex_lock(&w->mutex);
+    advance(&iov, &n_iov, 0); // drops empty pieces
+    until_ms = now_ms() + w->stall_ms;
+    while (n_iov > 0) {
+        bool writes = is_written(w, iov);
+
+        e = cannot_send(w);
+        if (e) {
+            break;
+        }
+        if (writes ? can_write(w) : rdma_wire_has_room(w, RDMA_SLOT_BYTES, 1)) {
+            size_t n = writes ? write_piece(w, iov) : send_pieces(w, iov, n_iov);
+            advance(&iov, &n_iov, n);
+            until_ms = now_ms() + w->stall_ms;
+            continue;
+        }
+        rdma_wire_progress(w);
+        if (writes ? !can_write(w) : !rdma_wire_has_room(w, RDMA_SLOT_BYTES, 1)) {
+            e = cannot_send(w);
+            e = e ? e : rdma_wire_wait(w, until_ms);
+        }
+        if (e) {
+            break;
+        }
+    }
+    if (!e) {
+        e = cannot_send(w);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return e;
+}
+
+// ---- life ----
+
+static void rdma_set_stall_ms(struct wire *wire, int64_t stall_ms) {
+    struct rdma_wire *w = impl(wire);
+
+    pthread_mutex_lock(&w->mutex);
+    w->stall_ms = stall_ms;
+    pthread_mutex_unlock(&w->mutex);
+}
+
+static void rdma_abort(struct wire *wire) {
+    struct rdma_wire *w = impl(wire);
+    uint64_t one = 1;
+
+    if (atomic_exchange(&w->aborted, true)) {
+        return;
+    }
+    (void)!write(w->wake_fd, &one, sizeof(one));
+    (void)rdma_disconnect(w->id); // fails if there is no connection any more
+    pthread_mutex_lock(&w->mutex);
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+// Until the peer has what was sent, so that a disconnection does not overtake it.
+static void drain(struct rdma_wire *w) {
+    int64_t until_ms = now_ms() + CLOSE_MS;
+    enum err e = OK;
+
+    pthread_mutex_lock(&w->mutex);
+    while (!e && w->out.done < w->out.signalled && cannot_send(w) == OK) {
+        (void)rdma_wire_progress(w);
+        if (w->out.done < w->out.signalled && cannot_send(w) == OK) {
+            e = rdma_wire_wait(w, until_ms);
+        }
+    }
+    pthread_mutex_unlock(&w->mutex);
+}
+
+// Also of one that is half built; the id and its channel stay if they were not taken yet.
+static void release(struct rdma_wire *w) {
+    if (w->id && w->id->qp) {
+        rdma_destroy_qp(w->id);
+    }
+    if (w->landing_mr) {
+        (void)ibv_dereg_mr(w->landing_mr); // fails for a device that is gone, which forgot it
+    }
+    if (w->cq) {
+        (void)ibv_destroy_cq(w->cq);
+    }
+    if (w->channel) {
+        (void)ibv_destroy_comp_channel(w->channel);
+    }
+    if (w->wake_fd >= 0) {
+        close(w->wake_fd);
+    }
+    rdma_pool_give(w->pool, w->slots, SLOTS_BYTES);
+    rdma_pool_give(w->pool, w->landing, LANDING_BYTES);
+    rdma_pool_give(w->pool, w->out.chunks, WRITES_BYTES);
+    pthread_cond_destroy(&w->changed);
+    pthread_mutex_destroy(&w->mutex);
+    free(w);
+}
+
+static void rdma_destroy(struct wire *wire) {
+    struct rdma_wire *w = impl(wire);
+    struct rdma_cm_id *id = w->id;
+    struct rdma_event_channel *events = w->events;
+
+    drain(w);
+    (void)rdma_disconnect(id);
+    release(w);
+    (void)rdma_destroy_id(id);
+    rdma_destroy_event_channel(events);
+}
+
+static const struct wire_ops rdma_ops = {
+    .send = rdma_send,
+    .receive = rdma_receive,
+    .receive_some = rdma_receive_some,
+    .wait_readable = rdma_wait_readable,
+    .set_stall_ms = rdma_set_stall_ms,
+    .abort = rdma_abort,
+    .destroy = rdma_destroy,
+};
+
+static enum err init_sync(struct rdma_wire *w) {
+    pthread_condattr_t attr;
+    int errnum;
+
+    if (pthread_mutex_init(&w->mutex, NULL) != 0) {
+        return ERR_NO_MEMORY;
+    }
+    errnum = pthread_condattr_init(&attr);
+    if (errnum == 0) {
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        errnum = pthread_cond_init(&w->changed, &attr);
+        pthread_condattr_destroy(&attr);
+    }
+    if (errnum != 0) {
+        pthread_mutex_destroy(&w->mutex);
+        return ERR_NO_MEMORY;
+    }
+    return OK;
+}
+
+static enum err take_memory(struct rdma_wire *w, bool offers, struct failure *f) {
+    w->slots = rdma_pool_take(w->pool, SLOTS_BYTES);
+    w->landing = offers ? rdma_pool_take(w->pool, LANDING_BYTES) : NULL;
+    if (!w->slots || (offers && !w->landing)) {
+        enum err e = failure_set(f, ERR_FULL, "connect", w->wire.peer, strlen(w->wire.peer),
+                                 "the registered memory for RDMA is used up");
+        failure_remedy(f, "raise rdma: {pool: BYTES} of the agent");
+        return e;
+    }
+    if (offers) {
+        w->landing_mr = ibv_reg_mr(w->domain.pd, w->landing, LANDING_BYTES,
+                                   IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+        if (!w->landing_mr) {
+            return failure_errno(f, errno, "register memory", w->wire.peer, strlen(w->wire.peer));
+        }
+        w->in.to_offer = RDMA_CHUNKS;
+    }
+    return OK;
+}
+
+static int create_queue_pair(struct rdma_wire *w, uint32_t inline_bytes) {
+    struct ibv_qp_init_attr a = {
+        .send_cq = w->cq,
+        .recv_cq = w->cq,
+        .qp_type = IBV_QPT_RC,
+        .cap = {.max_send_wr = RDMA_QUEUE,
+                .max_recv_wr = RDMA_SLOTS,
+                .max_send_sge = 1,
+                .max_recv_sge = 1,
+                .max_inline_data = inline_bytes},
+    };
+
+    if (rdma_create_qp(w->id, w->domain.pd, &a) != 0) {
+        return errno;
+    }
+    w->inline_bytes = a.cap.max_inline_data < RDMA_INLINE_BYTES ? a.cap.max_inline_data
+                                                                : (uint32_t)RDMA_INLINE_BYTES;
+    return 0;
+}
+
+static enum err make_queue(struct rdma_wire *w, struct failure *f) {
+    const char *peer = w->wire.peer;
+    int errnum = 0;
+
+    w->channel = ibv_create_comp_channel(w->id->verbs);
+    if (w->channel) {
+        w->cq = ibv_create_cq(w->id->verbs, RDMA_QUEUE + RDMA_SLOTS, NULL, w->channel, 0);
+    }
+    if (!w->cq || fcntl(w->channel->fd, F_SETFL, O_NONBLOCK) != 0 ||
+        fcntl(w->events->fd, F_SETFL, O_NONBLOCK) != 0) {
+        return failure_errno(f, errno, "make completion queue", peer, strlen(peer));
+    }
+    errnum = create_queue_pair(w, RDMA_INLINE_BYTES);
+    if (errnum == EINVAL || errnum == ENOTSUP) { // a device without inline messages, or short ones
+        errnum = create_queue_pair(w, 0);
+    }
+    if (errnum != 0) {
+        return failure_errno(f, errnum, "make queue pair", peer, strlen(peer));
+    }
+    for (uint32_t i = 0; i < RDMA_SLOTS && !w->broken; i++) {
+        rdma_wire_repost(w, i);
+    }
+    w->in.owed = 0; // the greeting tells of them
+    return w->broken ? failure_set(f, w->broken, "make queue pair", peer, strlen(peer), NULL) : OK;
+}
+
+enum err rdma_wire_new(const struct rdma_wire_options *o, struct wire **ret_wire,
+                       struct failure *ret_failure) {
+    struct rdma_wire *w = calloc(1, sizeof(*w));
+    enum err e;
+
+    if (!w || init_sync(w)) {
+        free(w);
+        return failure_set(ret_failure, ERR_NO_MEMORY, "connect", o->peer, strlen(o->peer), NULL);
+    }
+    w->wire.ops = &rdma_ops;
+    (void)snprintf(w->wire.peer, sizeof(w->wire.peer), "%s", o->peer);
+    w->pool = o->pool;
+    w->id = o->id;
+    w->events = o->events;
+    w->stall_ms = WIRE_STALL_MS;
+    w->out.slots_free = RDMA_SENDS;
+    atomic_init(&w->aborted, false);
+    w->wake_fd = eventfd(0, EFD_CLOEXEC);
+    e = w->wake_fd >= 0 ? rdma_pool_domain(o->pool, o->id->verbs, &w->domain, ret_failure)
+                        : failure_errno(ret_failure, errno, "eventfd", o->peer, strlen(o->peer));
+    if (!e) {
+        e = take_memory(w, o->offers, ret_failure);
+    }
+    if (!e) {
+        e = make_queue(w, ret_failure);
+    }
+    if (e) {
+        release(w);
+        return e;
+    }
+    *ret_wire = &w->wire;
+    return OK;
+}
+
+void rdma_wire_greeting(uint8_t ret_greeting[RDMA_GREETING_BYTES]) {
+    memset(ret_greeting, 0, RDMA_GREETING_BYTES);
+    memcpy(ret_greeting, magic, sizeof(magic));
+    put_u16(ret_greeting + 4, RDMA_VERSION);
+    put_u16(ret_greeting + 6, RDMA_SLOTS);
+    put_u32(ret_greeting + 8, RDMA_SLOT_BYTES);
+}
+
+enum err rdma_wire_greet(struct wire *wire, const void *greeting, size_t len) {
+    struct rdma_wire *w = impl(wire);
+    const uint8_t *g = greeting;
+    uint32_t slots, slot_bytes;
+
+    if (!g || len < RDMA_GREETING_BYTES || memcmp(g, magic, sizeof(magic)) != 0 ||
+        get_u16(g + 4) != RDMA_VERSION) {
+        return ERR_PROTOCOL;
+    }
+    slots = get_u16(g + 6);
+    slot_bytes = get_u32(g + 8);
+    if (slots < 4 || slot_bytes < 1024) {
+        return ERR_PROTOCOL;
+    }
+    pthread_mutex_lock(&w->mutex);
+    w->peer_slots = w->out.credits = slots;
+    w->peer_slot_bytes = slot_bytes;
+    pthread_mutex_unlock(&w->mutex);
+    return OK;
+}
+
+struct rdma_conn_param rdma_wire_parameters(const uint8_t greeting[RDMA_GREETING_BYTES]) {
+    // Six retries, as some devices take seven for "for ever". A peer that is gone without a word
+    // is noticed by the stall time in any case; receive requests are counted by credits.
+    return (struct rdma_conn_param){.private_data = greeting,
+                                    .private_data_len = RDMA_GREETING_BYTES,
+                                    .retry_count = 6,
+                                    .rnr_retry_count = 7,
+                                    .flow_control = 1};
+}
+
+void rdma_wire_begin(struct wire *wire) {
+    struct rdma_wire *w = impl(wire);
+
+    pthread_mutex_lock(&w->mutex);
+    rdma_wire_progress(w);
+    pthread_mutex_unlock(&w->mutex);
+}
