@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/rpc/failure_message.h"
 #include "master/agents_impl.h"
+#include "master/planner.h"
 #include "master/volume_proof.h"
 
 #include <stdlib.h>
@@ -175,6 +176,7 @@ static size_t report_leases(struct agent *a, const Sluice__V1__Register *m,
         }
     }
     scheduler_agent_reported(s, a->name, now_ms);
+    planner_agent_reported(a->agents->core->planner, a->name);
     return n;
 }
 

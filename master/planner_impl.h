@@ -26,9 +26,10 @@ enum {
     TABLE_MAX_BYTES = 240 * 1024, // leaves room for the rest of a spec
     LISTS_MAX = 8,                // LIST tasks of a flow at a time
     LIST_MAX_DIRECTORIES = 64,
-    PARTS_AHEAD = 256, // PART tasks of one object at a time
-    LOAD_MAX = 64,     // tasks loaded at a time
-    DIRMETA_TASKS = 8, // at a time
+    PARTS_AHEAD = 256,          // PART tasks of one object at a time
+    LOAD_MAX = 64,              // tasks loaded at a time
+    SPECS_MAX_BYTES = 32 << 20, // of a flow, in memory
+    DIRMETA_TASKS = 8,          // at a time
 };
 
 struct planner {
@@ -89,6 +90,7 @@ struct planned_task {
     Sluice__V1__TaskSpec *spec;
     struct lease *leases; // without a result, oldest first
     size_t n_leases;
+    size_t spec_bytes;
     bool concluded;
     struct large *large;     // counted
     struct listing *listing; // borrowed
@@ -147,7 +149,8 @@ struct plan {
     bool abandon_ready;          // only what may have left temporaries is stored
     int64_t abandon_deadline_ms; // without progress
     uint32_t wanted;
-    size_t n_tasks; // in memory
+    size_t n_tasks;    // in memory
+    size_t spec_bytes; // of these
     size_t n_lists;
     size_t n_pending;           // commits and questions on their way
     uint64_t n_commits;         // ever begun

@@ -17,6 +17,7 @@ void planned_task_free(struct planned_task *t) {
     hash_index_remove(&pl->planner->tasks, &t->by_id);
     DL_DELETE(pl->tasks, t);
     pl->n_tasks--;
+    pl->spec_bytes -= t->spec_bytes;
     if (t->large != NULL) {
         large_unref(t->large);
     }
@@ -208,6 +209,8 @@ static struct planned_task *task_new(struct plan *pl, const struct task_row *row
     hash_index_add(&pl->planner->tasks, &t->by_id, hash_u64(row->task_id));
     DL_APPEND(pl->tasks, t);
     pl->n_tasks++;
+    t->spec_bytes = row->spec.len;
+    pl->spec_bytes += t->spec_bytes;
     bool ok = true;
     for (size_t i = 0; i < row->n_leases && ok; i++) {
         ok = lease_add(t, row->leases[i].epoch, row->leases[i].agent) == OK;
@@ -238,6 +241,9 @@ static void load_later(struct plan *pl) {
 // False: the scheduler takes no more for now.
 static bool add_task(struct plan *pl, const struct task_row *row) {
     struct core *core = pl->planner->core;
+    if (pl->spec_bytes > SPECS_MAX_BYTES) {
+        return false;
+    }
     struct planned_task *t = task_new(pl, row);
     if (t == NULL) {
         log_event(LOG_ERROR, "task_not_loaded", LOG_STR("flow", pl->id),

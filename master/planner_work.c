@@ -115,6 +115,9 @@ static void follow_up(struct work *w) {
         w->listing->busy = false;
         page_next(pl, w->listing);
     }
+    if (pl->flow != NULL && pl->load_later) {
+        plan_load(pl); // there is room again
+    }
     if (pl->flow != NULL && w->adds && pl->drained && pl->in_scheduler) {
         pl->drained = false;
         scheduler_more_tasks(core->scheduler, pl->id, planner_mono_ms(pl->planner));
