@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/agent.h"
 
+#include "agent/agent_rdma.h"
 #include "agent/session.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -26,12 +27,13 @@ struct agent {
     struct signing_key *key;
     uint8_t public_key[SIGNING_KEY_BYTES];
     int drained_fd;
-    char *addresses[AGENT_MAX_ADDRESSES]; // owned
+    char *addresses[AGENT_MAX_ADDRESSES + 1]; // owned
     size_t n_addresses;
     // in the order of making
     struct volumes *volumes;
     struct transport *transport;
     struct data_server *server;
+    struct agent_rdma rdma;
     struct conn_pool *pool;
     struct loop *loop;
     struct session *session;
@@ -55,11 +57,15 @@ static void welcomed(void *user, const char *cluster, const uint8_t ticket_key[S
     struct agent *a = user;
     conn_pool_set_cluster(a->pool, cluster);
     data_server_set_authority(a->server, cluster, ticket_key);
+    if (a->rdma.server != NULL) {
+        data_server_set_authority(a->rdma.server, cluster, ticket_key);
+    }
 }
 
 static uint64_t bytes_served(void *user) {
     struct agent *a = user;
-    return data_server_bytes_served(a->server);
+    return data_server_bytes_served(a->server) +
+           (a->rdma.server == NULL ? 0 : data_server_bytes_served(a->rdma.server));
 }
 
 static void drained(void *user) {
@@ -94,16 +100,22 @@ static enum err name_addresses(struct agent *a, struct failure *f) {
     const char *listening = data_server_address(a->server);
     const char *port = strrchr(listening, ':');
     size_t n = o->n_data_addresses == 0 ? 1 : o->n_data_addresses;
+    size_t first = a->rdma.address == NULL ? 0 : 1; // the best one
+    if (first == 1) {
+        a->addresses[0] = take_ptr(a->rdma.address);
+        a->n_addresses = 1;
+    }
     for (size_t i = 0; i < n; i++) {
         const char *given = o->n_data_addresses == 0 ? listening : o->data_addresses[i];
         const char *colon = strrchr(given, ':');
         bool is_any = colon != NULL && strcmp(colon, ":0") == 0 && port != NULL;
         int len = is_any ? (int)(colon - given) : (int)strlen(given);
-        if (asprintf(&a->addresses[i], "%.*s%s", len, given, is_any ? port : "") < 0) {
-            a->addresses[i] = NULL;
+        char **address = &a->addresses[first + i];
+        if (asprintf(address, "%.*s%s", len, given, is_any ? port : "") < 0) {
+            *address = NULL;
             return out_of_memory("addresses", f);
         }
-        a->n_addresses = i + 1;
+        a->n_addresses = first + i + 1;
     }
     return OK;
 }
@@ -123,12 +135,16 @@ static enum err start_data(struct agent *a, struct failure *f) {
     };
     e = data_server_new(&so, &a->server, f);
     if (e == OK) {
+        e = agent_rdma_start(&a->rdma, o, &so, f);
+    }
+    if (e == OK) {
         e = name_addresses(a, f);
     }
     if (e != OK) {
         return e;
     }
-    struct conn_pool_options po = {.transport = a->transport, .agent = o->name, .key = a->key};
+    struct conn_pool_options po = {
+        .transport = a->transport, .rdma = a->rdma.transport, .agent = o->name, .key = a->key};
     return conn_pool_new(&po, &a->pool) == OK ? OK : out_of_memory("connections", f);
 }
 
@@ -309,6 +325,7 @@ void agent_free(struct agent *a) {
         loop_free(a->loop);
     }
     conn_pool_free(a->pool);
+    agent_rdma_stop(&a->rdma);
     data_server_free(a->server);
     transport_free(a->transport);
     for (size_t i = 0; i < a->n_addresses; i++) {
@@ -327,5 +344,5 @@ enum err agent_check(const struct agent_options *o, struct failure *ret_failure)
     struct volumes *v = NULL;
     enum err e = volumes_open(o, &v, ret_failure);
     volumes_free(v);
-    return e;
+    return e == OK ? agent_rdma_check(o, ret_failure) : e;
 }

@@ -6,6 +6,7 @@
 #include "common/config.h"
 #include "common/location.h"
 #include "common/log.h"
+#include "dataplane/transport_rdma.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ static const struct agent_options defaults = {
     .slots = 8,
     .buffer_bytes = 256 * KIB,
     .log_level = "info",
+    .rdma_pool_bytes = RDMA_POOL_BYTES,
 };
 
 static bool is_wildcard(const struct address *a) {
@@ -74,6 +76,41 @@ static enum err read_tls(struct config_node *n, struct agent_options *o, struct 
         }
     }
     o->tls = e == OK;
+    return e;
+}
+
+static enum err read_rdma(struct config_node *n, struct agent_options *o, struct failure *f) {
+    struct config_node *rdma = NULL;
+    const char *security = NULL;
+    struct address address;
+    enum err e = config_mapping(n, "rdma", &rdma, f);
+    if (e != OK || rdma == NULL) {
+        return e;
+    }
+    e = config_require(rdma, "listen", f);
+    if (e == OK) {
+        e = config_string(rdma, "listen", &o->rdma_listen, f);
+    }
+    if (e == OK) {
+        e = config_u64(rdma, "pool", RDMA_POOL_MIN_BYTES, 64 * 1024 * MIB, &o->rdma_pool_bytes, f);
+    }
+    if (e == OK) {
+        e = config_string(rdma, "security", &security, f);
+    }
+    if (e != OK) {
+        return e;
+    }
+    if (address_parse(o->rdma_listen, &address, NULL) != OK || is_wildcard(&address)) {
+        return config_complain(rdma, "listen", f,
+                               "'%s' is not HOST:PORT with the address of one interface",
+                               o->rdma_listen);
+    }
+    if (security == NULL || strcmp(security, "auth") != 0) {
+        e = config_complain(rdma, "security", f,
+                            "data on RDMA networks is checked and needs tickets, but is not "
+                            "encrypted: this has to be agreed to");
+        failure_remedy(f, "add security: auth below rdma, or leave out rdma");
+    }
     return e;
 }
 
@@ -229,6 +266,9 @@ enum err agent_options_read(struct config *c, struct agent_options *ret_options,
     enum err e = read_texts(n, &o, ret_failure);
     if (e == OK) {
         e = read_tls(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_rdma(n, &o, ret_failure);
     }
     if (e == OK) {
         e = read_sizes(n, &o, ret_failure);

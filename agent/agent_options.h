@@ -33,6 +33,8 @@ struct agent_options {
     uint64_t buffer_bytes; // for each slot
     const char *log_file;  // NULL: stderr
     const char *log_level;
+    const char *rdma_listen;  // "host:port" of an interface with an RDMA device; NULL: no RDMA
+    uint64_t rdma_pool_bytes; // registered at start
     bool tls;
     const char *tls_certificate, *tls_key, *tls_ca;
 };

@@ -88,7 +88,14 @@ static enum err open_remote_source(struct run *r) {
             .ticket_len = a->ticket.len,
         };
     }
+    enum conn_choice choice = CONN_AUTO;
+    if (r->spec->transport == SLUICE__V1__TRANSPORT_CHOICE__TRANSPORT_TCP) {
+        choice = CONN_NO_RDMA;
+    } else if (r->spec->transport == SLUICE__V1__TRANSPORT_CHOICE__TRANSPORT_RDMA) {
+        choice = CONN_RDMA_ONLY;
+    }
     struct source_agent_options o = {
+        .choice = choice,
         .pool = r->tools->pool,
         .peers = peers,
         .n_peers = m->n_sources,

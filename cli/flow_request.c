@@ -18,6 +18,9 @@
     {"durability", 0, "none|object|task",                                                          \
      "when an object counts as delivered: written (none), on stable\n"                             \
      "storage (object, the default), or that synced once a task (task)"},                          \
+    {"transport", 0, "auto|tcp|rdma",                                                              \
+     "how bytes travel between agents (default: auto, RDMA where both\n"                           \
+     "have it, TCP where not)"},                                                                   \
     {"label", 'l', "KEY=VALUE", "a label to find the flow by; may be repeated"},                   \
     {"executors", 0, "N", "tasks that run at a time, 1 to 100000"},                                \
     {"retries", 0, "N", "attempts of each task, 1 to 100 (default: 5)"},                          \
@@ -164,8 +167,11 @@ static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t
     static const char *const digests[][2] = {{"xxh3", "XXH3_128"}, {"sha256", "SHA_256"}};
     static const char *const durabilities[][2] = {
         {"none", "NONE"}, {"object", "OBJECT"}, {"task", "TASK"}};
+    static const char *const transports[][2] = {
+        {"auto", "TRANSPORT_AUTO"}, {"tcp", "TRANSPORT_TCP"}, {"rdma", "TRANSPORT_RDMA"}};
     enum err e;
-    if ((e = add_choice(inv, "digest", spec, digests, ARRAY_LEN(digests), f)) != OK ||
+    if ((e = add_choice(inv, "transport", spec, transports, ARRAY_LEN(transports), f)) != OK ||
+        (e = add_choice(inv, "digest", spec, digests, ARRAY_LEN(digests), f)) != OK ||
         (e = add_choice(inv, "durability", spec, durabilities, ARRAY_LEN(durabilities), f)) != OK ||
         (e = add_labels(inv, spec, f)) != OK || (e = add_limits(inv, spec, f)) != OK ||
         (e = add_number(inv, "priority", "priority", -1000, 1000, spec, f)) != OK ||

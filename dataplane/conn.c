@@ -56,6 +56,10 @@ const char *conn_peer(const struct conn *c) {
     return wire_peer(c->wire);
 }
 
+const char *conn_transport(const struct conn *c) {
+    return wire_transport(c->wire);
+}
+
 void conn_set_stall_ms(struct conn *c, int64_t stall_ms) {
     wire_set_stall_ms(c->wire, stall_ms);
 }

@@ -39,8 +39,9 @@ MUST_CHECK enum err conn_hello(struct conn *c, const struct conn_hello *o,
 // What is refused was answered with the reason.
 MUST_CHECK enum err conn_welcome(struct conn *c, const char *cluster, const char *agent,
                                  struct failure *ret_failure);
-const char *conn_agent(const struct conn *c); // the other's name, "" before the handshake
-const char *conn_peer(const struct conn *c);  // its address
+const char *conn_agent(const struct conn *c);     // the other's name, "" before the handshake
+const char *conn_peer(const struct conn *c);      // its address
+const char *conn_transport(const struct conn *c); // that dialled it; "" of one that was accepted
 void conn_set_stall_ms(struct conn *c, int64_t stall_ms);
 // The text whose signature proves that the executor of this connection holds the ticket's key.
 // @is_source: which end we are; @agent: our name.

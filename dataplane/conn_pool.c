@@ -2,6 +2,7 @@
 #include "dataplane/conn_pool.h"
 
 #include "common/clock.h"
+#include "dataplane/rdma_rest.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@
 enum {
     MAX_IDLE = 64,       // the default
     IDLE_MS = 60 * 1000, // the default; below the data server's, so that we close first
+    REST_MS = 60 * 1000, // the default
+    RDMA_DIAL_MS = 5000, // at most: there is another way
 };
 
 struct idle {
@@ -19,7 +22,7 @@ struct idle {
 };
 
 struct conn_pool {
-    struct transport *transport;
+    struct transport *transport, *rdma;
     const struct signing_key *key;
     char agent[TICKET_NAME_MAX];
     uint32_t max_idle;
@@ -29,6 +32,7 @@ struct conn_pool {
     char cluster[IDENT_SIZE];
     struct idle *idle; // max_idle of them; the oldest first
     uint32_t n_idle;
+    struct rdma_rest rest;
 };
 
 enum err conn_pool_new(const struct conn_pool_options *o, struct conn_pool **ret_pool) {
@@ -49,6 +53,8 @@ enum err conn_pool_new(const struct conn_pool_options *o, struct conn_pool **ret
         return ERR_NO_MEMORY;
     }
     p->transport = o->transport;
+    p->rdma = o->rdma;
+    p->rest.rest_ms = o->rest_ms > 0 ? o->rest_ms : REST_MS;
     p->key = o->key;
     p->idle_ms = o->idle_ms > 0 ? o->idle_ms : IDLE_MS;
     (void)snprintf(p->agent, sizeof(p->agent), "%s", o->agent);
@@ -102,13 +108,18 @@ static struct conn *take_expired(struct conn_pool *p) {
     return c;
 }
 
+bool conn_pool_is_rdma(const struct conn_pool *p, const struct conn *c) {
+    return p->rdma && strcmp(conn_transport(c), transport_name(p->rdma)) == 0;
+}
+
 // The one to @agent that was used last; NULL: none.
-static struct conn *take_idle(struct conn_pool *p, const char *agent) {
+static struct conn *take_idle(struct conn_pool *p, const char *agent, bool is_rdma) {
     struct conn *c = NULL;
 
     pthread_mutex_lock(&p->mutex);
     for (uint32_t i = p->n_idle; i > 0 && !c; i--) {
-        if (strcmp(conn_agent(p->idle[i - 1].conn), agent) == 0) {
+        if (strcmp(conn_agent(p->idle[i - 1].conn), agent) == 0 &&
+            conn_pool_is_rdma(p, p->idle[i - 1].conn) == is_rdma) {
             c = take_at(p, i - 1);
         }
     }
@@ -124,12 +135,29 @@ static void close_expired(struct conn_pool *p) {
     }
 }
 
+static bool is_rdma_address(const char *address) {
+    return strncmp(address, CONN_RDMA_PREFIX, strlen(CONN_RDMA_PREFIX)) == 0;
+}
+
+static enum err dial_wire(struct conn_pool *p, const struct conn_pool_target *t,
+                          const char *address, struct wire **ret_wire, struct failure *f) {
+    int64_t timeout_ms = t->timeout_ms;
+
+    if (!is_rdma_address(address)) {
+        return transport_dial(p->transport, address, timeout_ms, t->cancelled, ret_wire, f);
+    }
+    if (timeout_ms > RDMA_DIAL_MS) {
+        timeout_ms = RDMA_DIAL_MS;
+    }
+    return transport_dial(p->rdma, address + strlen(CONN_RDMA_PREFIX), timeout_ms, t->cancelled,
+                          ret_wire, f);
+}
+
 static enum err dial(struct conn_pool *p, const struct conn_pool_target *t, const char *address,
                      const char *cluster, struct conn **ret_conn, struct failure *ret_failure) {
     struct wire *wire = NULL;
     struct conn *c = NULL;
-    enum err e =
-        transport_dial(p->transport, address, t->timeout_ms, t->cancelled, &wire, ret_failure);
+    enum err e = dial_wire(p, t, address, &wire, ret_failure);
 
     if (e) {
         return e;
@@ -153,14 +181,35 @@ static enum err dial(struct conn_pool *p, const struct conn_pool_target *t, cons
     return OK;
 }
 
-enum err conn_pool_take(struct conn_pool *p, const struct conn_pool_target *t,
-                        struct conn **ret_conn, bool *ret_reused, struct failure *ret_failure) {
+static bool has_rdma_address(const struct conn_pool_target *t) {
+    for (size_t i = 0; i < t->n_addresses; i++) {
+        if (is_rdma_address(t->addresses[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_rdma_tried(struct conn_pool *p, const struct conn_pool_target *t) {
+    bool is_rested;
+
+    if (!p->rdma || t->choice == CONN_NO_RDMA || !has_rdma_address(t)) {
+        return false;
+    }
+    pthread_mutex_lock(&p->mutex);
+    is_rested = rdma_rest_is_over(&p->rest, t->agent, clock_mono_ms(&clock_system));
+    pthread_mutex_unlock(&p->mutex);
+    return is_rested || t->choice == CONN_RDMA_ONLY;
+}
+
+// An idle connection, or a new one. ERR_CANCELLED; else the failure of the last address.
+static enum err take_over(struct conn_pool *p, const struct conn_pool_target *t, bool is_rdma,
+                          struct conn **ret_conn, bool *ret_reused, struct failure *ret_failure) {
     char cluster[IDENT_SIZE];
     struct conn *c;
     enum err e = ERR_UNREACHABLE;
 
-    close_expired(p);
-    while (!t->fresh && (c = take_idle(p, t->agent)) != NULL) {
+    while (!t->fresh && (c = take_idle(p, t->agent, is_rdma)) != NULL) {
         if (conn_is_quiet(c)) {
             *ret_conn = c;
             *ret_reused = true;
@@ -171,19 +220,52 @@ enum err conn_pool_take(struct conn_pool *p, const struct conn_pool_target *t,
     pthread_mutex_lock(&p->mutex);
     memcpy(cluster, p->cluster, sizeof(cluster));
     pthread_mutex_unlock(&p->mutex);
-    failure_set(ret_failure, e, "connect", t->agent, strlen(t->agent),
-                "the agent has no data address");
-    for (size_t i = 0; i < t->n_addresses && e; i++) {
-        e = dial(p, t, t->addresses[i], cluster, ret_conn, ret_failure);
-        if (e == ERR_CANCELLED) {
-            break;
+    for (size_t i = 0; i < t->n_addresses && e && e != ERR_CANCELLED; i++) {
+        if (is_rdma_address(t->addresses[i]) == is_rdma) {
+            e = dial(p, t, t->addresses[i], cluster, ret_conn, ret_failure);
         }
     }
     if (!e) {
         *ret_reused = false;
-        if (ret_failure) {
-            *ret_failure = (struct failure){0};
+    }
+    return e;
+}
+
+void conn_pool_rest_rdma(struct conn_pool *p, const char *agent, const struct failure *reason) {
+    pthread_mutex_lock(&p->mutex);
+    rdma_rest_begin(&p->rest, agent, clock_mono_ms(&clock_system), reason);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static void end_rest(struct conn_pool *p, const char *agent) {
+    pthread_mutex_lock(&p->mutex);
+    rdma_rest_end(&p->rest, agent);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+enum err conn_pool_take(struct conn_pool *p, const struct conn_pool_target *t,
+                        struct conn **ret_conn, bool *ret_reused, struct failure *ret_failure) {
+    struct failure f = {0};
+    enum err e = ERR_UNREACHABLE;
+
+    close_expired(p);
+    failure_set(&f, e, "connect", t->agent, strlen(t->agent), "%s",
+                t->choice != CONN_RDMA_ONLY ? "the agent has no data address"
+                : p->rdma                   ? "the agent has no RDMA, and nothing else is allowed"
+                          : "this agent has no RDMA, and nothing else is allowed");
+    if (is_rdma_tried(p, t)) {
+        e = take_over(p, t, true, ret_conn, ret_reused, &f);
+        if (!e) {
+            end_rest(p, t->agent);
+        } else if (e != ERR_CANCELLED && t->choice == CONN_AUTO) {
+            conn_pool_rest_rdma(p, t->agent, &f);
         }
+    }
+    if (e && e != ERR_CANCELLED && t->choice != CONN_RDMA_ONLY) {
+        e = take_over(p, t, false, ret_conn, ret_reused, &f);
+    }
+    if (ret_failure) {
+        *ret_failure = e ? f : (struct failure){0};
     }
     return e;
 }

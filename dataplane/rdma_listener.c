@@ -90,7 +90,7 @@ static void tell_full(struct rdma_listener *l) {
 static void welcome(struct rdma_listener *l, struct rdma_cm_id *take_id, const uint8_t *theirs,
                     size_t len) {
     struct rdma_event_channel *events = rdma_create_event_channel();
-    uint8_t greeting[RDMA_GREETING_BYTES];
+    uint8_t greeting[RDMA_GREETING_BYTES] = {0};
     struct rdma_conn_param parameters = rdma_wire_parameters(greeting);
     struct wire *wire = NULL;
     struct failure f = {0};

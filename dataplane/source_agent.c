@@ -354,6 +354,7 @@ enum err source_agent_new(const struct source_agent_options *o, struct source **
     a->objects_len = o->objects_len;
     a->task_id = o->task_id;
     a->digest = o->digest;
+    a->choice = o->choice;
     a->stall_ms = o->stall_ms > 0 ? o->stall_ms : WIRE_STALL_MS;
     a->next_id = 1;
     atomic_init(&a->aborted, false);

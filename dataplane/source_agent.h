@@ -6,13 +6,12 @@
 #define DATAPLANE_SOURCE_AGENT_H
 
 #include "common/ticket.h"
+#include "dataplane/conn_pool.h" // connections outlive tasks
 #include "dataplane/source.h"
-
-struct conn_pool; // dataplane/conn_pool.h: connections outlive tasks
 
 struct source_agent_peer {
     const char *name;
-    const char *const *addresses; // "host:port", best first
+    const char *const *addresses; // "host:port" or "rdma:host:port", best first
     size_t n_addresses;
     const uint8_t *ticket;
     size_t ticket_len;
@@ -26,6 +25,7 @@ struct source_agent_options {
     size_t objects_len;
     uint64_t task_id;
     enum hash_algorithm digest;
+    enum conn_choice choice;
     int64_t stall_ms; // no byte for so long: on to the next; 0: 30,000
 };
 

@@ -52,6 +52,7 @@ struct source_agent {
     struct object_table table;
     uint64_t task_id;
     enum hash_algorithm digest;
+    enum conn_choice choice;
     int64_t stall_ms;
 
     // the stream thread's

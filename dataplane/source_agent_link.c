@@ -177,6 +177,7 @@ static enum err connect_peer(struct source_agent *a, struct failure *f) {
     const struct conn_pool_target target = {.agent = peer->name,
                                             .addresses = peer->addresses,
                                             .n_addresses = peer->n_addresses,
+                                            .choice = a->choice,
                                             .timeout_ms = a->stall_ms,
                                             .cancelled = &a->aborted,
                                             .fresh = a->want_fresh};
@@ -188,6 +189,7 @@ static enum err connect_peer(struct source_agent *a, struct failure *f) {
         return e;
     }
     a->want_fresh = a->is_answered = a->is_leaving = false;
+    a->source.capabilities.transport = conn_transport(c);
     conn_set_stall_ms(c, a->stall_ms);
     set_conn(a, c);
     return open_task(a, c, f);
@@ -239,11 +241,18 @@ static enum err lost_code(enum err e) {
     return is_link ? e : ERR_UNREACHABLE;
 }
 
+// Does it say that the way there failed, rather than the peer?
+static bool is_link_failure(enum err e) {
+    return e == ERR_PEER_LOST || e == ERR_TIMEOUT || e == ERR_PROTOCOL || e == ERR_IO;
+}
+
 enum err agent_fail_over(struct source_agent *a, const struct failure *reason,
                          struct failure *ret_failure) {
     const char *name = a->peers[a->peer].name;
     // An idle connection that the peer had just closed says nothing about the peer.
     bool is_stale = a->is_reused && !a->is_answered && reason->err == ERR_PEER_LOST;
+    bool is_verbs = a->conn && a->choice == CONN_AUTO && conn_pool_is_rdma(a->pool, a->conn) &&
+                    is_link_failure(reason->err);
 
     agent_drop(a);
     if (a->lost.err) {
@@ -258,6 +267,10 @@ enum err agent_fail_over(struct source_agent *a, const struct failure *reason,
     a->is_reused = false;
     a->want_fresh = true;
     if (is_stale) {
+        return OK;
+    }
+    if (is_verbs) { // the same peer over TCP, from the same byte on
+        conn_pool_rest_rdma(a->pool, name, reason);
         return OK;
     }
     a->n_failed[a->peer]++;

@@ -24,7 +24,11 @@ enum err transport_dial(struct transport *t, const char *address, int64_t timeou
         return failure_set(ret_failure, ERR_INVALID, "connect", address,
                            address ? strlen(address) : 0, "this is not an address to connect to");
     }
-    return t->ops->dial(t, address, timeout_ms, cancelled, ret_wire, ret_failure);
+    enum err e = t->ops->dial(t, address, timeout_ms, cancelled, ret_wire, ret_failure);
+    if (e == OK) {
+        (*ret_wire)->transport = t->ops->name;
+    }
+    return e;
 }
 
 enum err transport_listen(struct transport *t, const char *address, struct listener **ret_listener,
@@ -79,6 +83,10 @@ void wire_set_stall_ms(struct wire *w, int64_t stall_ms) {
 
 const char *wire_peer(const struct wire *w) {
     return w->peer;
+}
+
+const char *wire_transport(const struct wire *w) {
+    return w->transport ? w->transport : "";
 }
 
 void wire_abort(struct wire *w) {

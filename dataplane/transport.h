@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct transport; // a family of wires: "tcp", "memory"
+struct transport; // a family of wires: "tcp", "rdma", "memory"
 struct listener;
 struct wire; // one connected peer: an ordered stream of bytes
 
@@ -57,7 +57,9 @@ MUST_CHECK enum err wire_wait_readable(struct wire *w, int64_t timeout_ms);
 // How long a call may wait without a byte moving; 0: WIRE_STALL_MS.
 void wire_set_stall_ms(struct wire *w, int64_t stall_ms);
 const char *wire_peer(const struct wire *w); // its address, for the log
-void wire_abort(struct wire *w);             // any thread
-void wire_close(struct wire *w);             // NULL is fine
+// The name of the transport that dialled it; "" of one that was accepted.
+const char *wire_transport(const struct wire *w);
+void wire_abort(struct wire *w); // any thread
+void wire_close(struct wire *w); // NULL is fine
 
 #endif

@@ -47,6 +47,7 @@ struct wire_ops {
 
 struct wire {
     const struct wire_ops *ops;
+    const char *transport; // its name; set by transport_dial(), NULL if accepted
     char peer[WIRE_ADDRESS_MAX];
 };
 

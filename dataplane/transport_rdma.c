@@ -125,7 +125,7 @@ static int left_ms(const struct dial *d) {
 
 static enum err connect_to(struct dial *d, struct rdma_pool *pool, struct sockaddr *to,
                            struct failure *f) {
-    uint8_t greeting[RDMA_GREETING_BYTES];
+    uint8_t greeting[RDMA_GREETING_BYTES] = {0};
     struct rdma_conn_param parameters = rdma_wire_parameters(greeting);
     enum err e;
 

@@ -98,6 +98,10 @@ static enum err check_numbers(const Sluice__V1__FlowSpec *s, int64_t now_ms, str
         s->digest > SLUICE__V1__DIGEST_ALGORITHM__SHA_256) {
         return invalid(f, "digest", "is none that is known");
     }
+    if (s->transport < SLUICE__V1__TRANSPORT_CHOICE__TRANSPORT_CHOICE_UNSPECIFIED ||
+        s->transport > SLUICE__V1__TRANSPORT_CHOICE__TRANSPORT_RDMA) {
+        return invalid(f, "transport", "is none that is known");
+    }
     if (s->weight > 1000) {
         return invalid(f, "weight", "is above 1000");
     }

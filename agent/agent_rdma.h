@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// An agent's RDMA: the transport, and the data server that other agents reach over it. Without a
+// usable device the agent works over TCP, and says why.
+#ifndef AGENT_AGENT_RDMA_H
+#define AGENT_AGENT_RDMA_H
+
+#include "agent/agent_options.h"
+#include "dataplane/data_server.h"
+
+struct agent_rdma {
+    struct transport *transport; // NULL: no RDMA
+    struct data_server *server;
+    char *address; // "rdma:host:port", for other agents
+};
+
+// Does nothing if RDMA is not configured; if it cannot be used, logs why. @server: what the data
+// server over TCP was made with. ERR_NO_MEMORY.
+MUST_CHECK enum err agent_rdma_start(struct agent_rdma *r, const struct agent_options *o,
+                                     const struct data_server_options *server,
+                                     struct failure *ret_failure);
+void agent_rdma_stop(struct agent_rdma *r); // nothing may use the transport any more
+
+// Prints the devices of this node and why they can or cannot be used. With RDMA configured and
+// no device for it: the reason.
+MUST_CHECK enum err agent_rdma_check(const struct agent_options *o, struct failure *ret_failure);
+
+#endif
