@@ -258,9 +258,6 @@ static bool did_something(const Sluice__V1__TaskResult *m) {
 static enum run_end conclude(struct run *r, enum err e) {
     Sluice__V1__TaskResult *m = r->result;
     enum lease_stop stop = lease_stopped(r->lease);
-    if (r->is_told) {
-        return RUN_TOLD;
-    }
     if (e == OK) {
         m->done = task_result_is_complete(m) && (r->spec->kind != SLUICE__V1__TASK_KIND__PART ||
                                                  m->done_bytes == r->spec->length);

@@ -43,13 +43,11 @@ struct run {
     struct transfer_times times;
     struct failure failure;
     Sluice__V1__TaskResult *result;
-    bool is_told; // the master knows all already (LIST): no result is sent
 };
 
 enum run_end {
     RUN_RESULT,  // *ret_result is to be sent
     RUN_STOPPED, // given back with nothing done: say Stopped
-    RUN_TOLD,    // the master has closed the lease already
 };
 
 // @l is running. *@ret_result is NULL unless RUN_RESULT.

@@ -140,7 +140,6 @@ enum err run_list(struct run *r) {
     if (e == OK) {
         e = list_stream_finish(l.stream, &r->failure);
     }
-    r->is_told = e == OK;
     lease_remove_interrupt(r->lease, l.stream);
     list_stream_free(l.stream);
     return e;

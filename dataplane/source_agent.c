@@ -53,6 +53,9 @@ static enum err resume(struct source_agent *a, struct agent_trouble *t,
         if (e) {
             return e;
         }
+        if (o->n_digests > 0 && o->start + o->n_digests * LEAF_BYTES >= o->end) {
+            o->n_digests--; // all is known but the end: the last leaf once more
+        }
         r = &a->requests[a->head];
         r->from = o->start + o->n_digests * LEAF_BYTES;
         r->range.length = o->end - r->range.offset; // of the version that is pinned

@@ -68,23 +68,63 @@ static void stop(struct listing *l, enum err why, const char *message) {
     rpc_finish(l->rpc, 0, "");
 }
 
-static void page_stored(void *arg, enum err result) {
+static void reply(struct listing *l) {
+    if (l->rpc == NULL || l->finished) {
+        return;
+    }
+    Sluice__V1__ListReply m = SLUICE__V1__LIST_REPLY__INIT;
+    m.pages_committed = l->n_committed;
+    m.done = l->last && l->n_committed == l->n_received;
+    (void)rpc_send(l->rpc, &m.base); // false: `closed` comes
+    if (m.done) {
+        l->finished = true;
+        rpc_finish(l->rpc, 0, "");
+    } else if (l->paused && l->n_received - l->n_committed < LIST_PAGES_IN_FLIGHT) {
+        l->paused = false;
+        rpc_pause(l->rpc, false);
+    }
+}
+
+static void concluded(void *arg) {
     struct listing *l = arg;
     l->n_committed++;
-    if (result != OK) {
+    reply(l);
+    free_if_over(l);
+}
+
+// All pages are stored: the agent says no more than that, so this is the task's result.
+static enum err conclude(struct listing *l) {
+    struct core *c = l->agents->core;
+    enum err e =
+        scheduler_result(c->scheduler, l->agent, l->task_id, l->epoch, agents_now_ms(l->agents));
+    if (e != OK) {
+        return e;
+    }
+    Sluice__V1__TaskResult m = SLUICE__V1__TASK_RESULT__INIT;
+    Sluice__V1__LeaseRef lease = SLUICE__V1__LEASE_REF__INIT;
+    Sluice__V1__Epoch epoch = SLUICE__V1__EPOCH__INIT;
+    epoch.term = l->epoch.term;
+    epoch.counter = l->epoch.counter;
+    lease.task_id = l->task_id;
+    lease.epoch = &epoch;
+    m.lease = &lease;
+    m.done = true;
+    planner_result(c->planner, l->agent, &m, concluded, l);
+    core_dispatch(c);
+    return OK;
+}
+
+static void page_stored(void *arg, enum err result) {
+    struct listing *l = arg;
+    bool is_last = l->last && l->n_committed + 1 == l->n_received;
+    if (result == OK && is_last && (result = conclude(l)) == OK) {
+        return;
+    }
+    l->n_committed++;
+    if (result == OK) {
+        reply(l);
+    } else {
         stop(l, result, "the listing is not wanted any more");
-    } else if (l->rpc != NULL && !l->finished) {
-        Sluice__V1__ListReply m = SLUICE__V1__LIST_REPLY__INIT;
-        m.pages_committed = l->n_committed;
-        m.done = l->last && l->n_committed == l->n_received;
-        (void)rpc_send(l->rpc, &m.base); // false: `closed` comes
-        if (m.done) {
-            l->finished = true;
-            rpc_finish(l->rpc, 0, "");
-        } else if (l->paused && l->n_received - l->n_committed < LIST_PAGES_IN_FLIGHT) {
-            l->paused = false;
-            rpc_pause(l->rpc, false);
-        }
     }
     free_if_over(l);
 }

@@ -107,7 +107,7 @@ static enum err judge(struct agent *a, struct agent_result *r, const Sluice__V1_
     struct core *c = a->agents->core;
     struct epoch epoch = epoch_of(m);
     uint64_t task_id = m->lease != NULL ? m->lease->task_id : 0;
-    if (m->released) {
+    if (m->released && m->n_objects == 0 && m->done_bytes == 0) {
         scheduler_released(c->scheduler, a->name, task_id, epoch, agents_now_ms(a->agents));
         is_committed(r);
         return OK;

@@ -412,7 +412,7 @@ void flow_terminate(struct core *c, struct flow *f, const char *reason,
                   LOG_STR("reason", reason));
         f->cancel_wanted = true;
         struct failure why = {0};
-        (void)failure_set(&why, ERR_CANCELLED, "flow", NULL, 0, "cancelled%s%s",
+        (void)failure_set(&why, ERR_CANCELLED, "go on", NULL, 0, "cancelled%s%s",
                           reason[0] == '\0' ? "" : ": ", reason);
         flow_end(c, e, OUTCOME_CANCELLED, &why);
     }

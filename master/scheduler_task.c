@@ -114,7 +114,6 @@ static struct sched_task *task_new(struct scheduler *s, const struct scheduler_t
     t->cost = spec->cost_bytes + (uint64_t)spec->cost_objects * SCHED_OBJECT_BYTES;
     t->can_yield = spec->can_yield;
     t->exclusive = spec->exclusive;
-    t->claimable = spec->attempt <= 1 || sched_is_reconciling(s);
     t->state = TASK_BARRED;
     t->timer.kind = TIMER_TASK;
     return t;
@@ -162,6 +161,7 @@ enum err scheduler_task_add(struct scheduler *s, const struct scheduler_task *sp
         return e;
     }
     t->flow = f;
+    t->claimable = f->spec.restored && (spec->attempt <= 1 || sched_is_reconciling(s));
     t->queue->n_tasks++;
     f->n_pending++;
     s->n_tasks++;

@@ -217,8 +217,10 @@ static void a_listing_comes_in_pages(void **state) {
     assign_list(1);
     tally_wait(master->pages, 4); // of "", of "missing" (its failure), two of "sub"
     assert_int_equal(master->n_entries, 4 + 1500);
-    assign_mkdir(2, "d"); // the agent is free again
     tally_wait(master->results, 1);
+    assert_int_equal(master->result->lease->task_id, 1);
+    assign_mkdir(2, "d"); // the agent is free again
+    tally_wait(master->results, 2);
     assert_int_equal(master->result->lease->task_id, 2);
 }
 

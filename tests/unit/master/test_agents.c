@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // clang-format off
-// WRAP: planner_spec planner_leased planner_result planner_want_tasks planner_unrunnable planner_lease_closed planner_page flow_is_quiet
+// WRAP: planner_spec planner_leased planner_result planner_want_tasks planner_unrunnable planner_lease_closed planner_page planner_agent_reported flow_is_quiet
 // clang-format on
 #include "tests/unit/master/fake_agent.h"
 
@@ -92,6 +92,11 @@ void __wrap_planner_page(struct planner *p, const char *agent, uint64_t task_id,
     n_pages++;
     page_committed = committed;
     page_arg = arg;
+}
+
+void __wrap_planner_agent_reported(struct planner *p, const char *agent);
+void __wrap_planner_agent_reported(struct planner *p, const char *agent) {
+    (void)p, (void)agent;
 }
 
 void __wrap_flow_is_quiet(struct core *c, const char *flow_id);
@@ -519,6 +524,8 @@ static void a_listing_ends_when_its_last_page_is_stored(void **state) {
     wait_until(has_page, &(size_t){2});
     assert_false(listing.done);
     page_committed(page_arg, OK);
+    assert_int_equal(n_results, 1); // the last page stands for the task's result
+    results[0].committed(results[0].arg);
     wait_until(listing_is_closed, NULL);
     assert_true(listing.done);
     assert_int_equal(listing.committed, 2);
