@@ -144,7 +144,12 @@ static enum err start_data(struct agent *a, struct failure *f) {
         return e;
     }
     struct conn_pool_options po = {
-        .transport = a->transport, .rdma = a->rdma.transport, .agent = o->name, .key = a->key};
+        .transport = a->transport,
+        .rdma = a->rdma.transport,
+        .agent = o->name,
+        .key = a->key,
+        .rest_ms = (int64_t)o->rdma_retry_ms,
+    };
     return conn_pool_new(&po, &a->pool) == OK ? OK : out_of_memory("connections", f);
 }
 

@@ -21,6 +21,7 @@ static const struct agent_options defaults = {
     .buffer_bytes = 256 * KIB,
     .log_level = "info",
     .rdma_pool_bytes = RDMA_POOL_BYTES,
+    .rdma_retry_ms = 60 * 1000,
 };
 
 static bool is_wildcard(const struct address *a) {
@@ -93,6 +94,9 @@ static enum err read_rdma(struct config_node *n, struct agent_options *o, struct
     }
     if (e == OK) {
         e = config_u64(rdma, "pool", RDMA_POOL_MIN_BYTES, 64 * 1024 * MIB, &o->rdma_pool_bytes, f);
+    }
+    if (e == OK) {
+        e = config_u64(rdma, "retry", 100, 24 * 3600 * 1000, &o->rdma_retry_ms, f);
     }
     if (e == OK) {
         e = config_string(rdma, "security", &security, f);

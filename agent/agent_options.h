@@ -35,6 +35,7 @@ struct agent_options {
     const char *log_level;
     const char *rdma_listen;  // "host:port" of an interface with an RDMA device; NULL: no RDMA
     uint64_t rdma_pool_bytes; // registered at start
+    uint64_t rdma_retry_ms;   // RDMA to an agent that failed is tried again after so long
     bool tls;
     const char *tls_certificate, *tls_key, *tls_ca;
 };

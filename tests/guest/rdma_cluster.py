@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster within one guest moves trees over RDMA, and loses its device meanwhile.
+Usage, inside a guest: rdma_cluster.py PRESET"""
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "integration"))
+sys.dont_write_bytecode = True
+from cluster import Cluster  # noqa: E402
+import trees  # noqa: E402
+
+PRESET = sys.argv[1]
+ADDRESS = os.environ["GUEST_ADDRESS"]
+LARGE = 96 << 20 if PRESET == "release" else 24 << 20
+
+
+def start(directory, sites=None):
+    rdma = f"{{listen: '{ADDRESS}:0', security: auth, pool: 32MiB, retry: 2s}}"
+    cluster = Cluster(ROOT / "build" / PRESET / "bin", PRESET, directory, sites=sites or {"a": 1, "b": 1},
+                      settings={"agent.rdma": rdma})
+    cluster.wait_s = 240  # at emulated speed
+    return cluster
+
+
+def finished(cluster, flow):
+    now = cluster.wait(flow)
+    assert (now["state"], now["outcome"]) == ("COMPLETED", "delivered"), now
+    return now
+
+
+def events(cluster, agent, name):
+    return [line for line in cluster.log_lines_tolerant(agent) if line["event"] == name]
+
+
+def a_tree_travels_over_rdma(cluster):
+    source, target = cluster.root("a") / "tree", cluster.root("b") / "tree"
+    trees.hostile(source, files=150, directories=20)
+    trees.write(source / "large", LARGE)
+    now = finished(cluster, cluster.submit(f"a:{source}/", f"b:{target}"))
+    assert trees.differences(source, target) == ""
+    assert now["transport"] == "rdma", now["transport"]
+    moved = [line for line in events(cluster, "b-1", "task_done") if line.get("transport")]
+    assert moved and all(line["transport"] == "rdma" for line in moved), moved
+
+
+def each_flow_may_choose(cluster):
+    source, target = cluster.root("a") / "choice", cluster.root("b") / "choice"
+    source.mkdir()
+    trees.write(source / "file", 3 << 20)
+    for choice, used in [("tcp", "tcp"), ("rdma", "rdma"), ("auto", "rdma")]:
+        flow = cluster.submit(f"a:{source}/", f"b:{target}-{choice}", "--transport", choice)
+        assert finished(cluster, flow)["transport"] == used
+        assert trees.differences(source, f"{target}-{choice}") == ""
+
+
+def a_killed_source_comes_back(cluster):
+    source, target = cluster.root("a") / "killed", cluster.root("b") / "killed"
+    source.mkdir()
+    trees.write(source / "file", LARGE, seed=1)
+    flow = cluster.submit(f"a:{source}/", f"b:{target}")
+    cluster.until(lambda: cluster.show(flow)["bytes_done"] > 0 or moving(cluster, target), "bytes")
+    cluster.kill("a-1", signal.SIGKILL)
+    finished(cluster, flow)
+    assert trees.differences(source, target) == ""
+
+
+def moving(cluster, target):
+    """Bytes on their way to the directory `target`: its temporaries."""
+    return target.is_dir() and any(os.path.getsize(target / name) > 1 << 20 for name in os.listdir(target))
+
+
+def falls_back(cluster, name, command):
+    """A flow during which `command` takes RDMA away ends exact over TCP, which is said once."""
+    source, target = cluster.root("a") / name, cluster.root("b") / name
+    source.mkdir()
+    trees.write(source / "file", LARGE, seed=2)
+    cluster.until(lambda: rdma_works(cluster), "RDMA to be used")
+    before = len(events(cluster, "b-1", "rdma_fell_back"))
+    flow = cluster.submit(f"a:{source}/", f"b:{target}")
+    cluster.until(lambda: moving(cluster, target), "bytes")
+    running = subprocess.Popen(command)
+    now = finished(cluster, flow)
+    assert trees.differences(source, target) == ""
+    assert now["transport"].endswith("tcp"), now["transport"]
+    assert now["bytes_resent"] <= LARGE, now
+    assert len(events(cluster, "b-1", "rdma_fell_back")) == before + 1
+    return running
+
+
+def a_port_that_goes_down_leaves_tcp(cluster):
+    falls_back(cluster, "down", ["ip", "link", "set", "eth0", "down"]).wait()
+    subprocess.run(["ip", "link", "set", "eth0", "up"], check=True)
+    cluster.until(lambda: rdma_works(cluster), "RDMA to be used again")
+    assert events(cluster, "b-1", "rdma_is_back")
+
+
+def a_deleted_device_leaves_tcp(cluster):
+    # The kernel's soft-RoCE is gone only when no process has it open any more: not waited for.
+    falls_back(cluster, "deleted", ["rdma", "link", "delete", "rxe0"])
+    assert events(cluster, "a-1", "rdma_device_lost")
+
+
+def rdma_works(cluster, count=[0]):
+    count[0] += 1
+    source, target = cluster.root("a") / "choice", cluster.root("b") / f"again{count[0]}"
+    return finished(cluster, cluster.submit(f"a:{source}/", f"b:{target}"))["transport"] == "rdma"
+
+
+def the_check_says_what_is_wrong(cluster):
+    agent = str(cluster.binaries / "sluice-agent")
+    config = next((cluster.directory / "up" / "etc").glob("a-1.yaml"))
+    done = subprocess.run([agent, "--config", config, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0 and "RDMA device rxe0 on eth0" in done.stdout and "can be used" in done.stdout, done
+    limited = subprocess.run(["bash", "-c", "ulimit -l 1024; exec setpriv --bounding-set -ipc_lock "
+                              f"--inh-caps -ipc_lock {agent} --config {config} --check"], capture_output=True, text=True)
+    assert "LimitMEMLOCK=67108864" in limited.stdout and "1048576 bytes" in limited.stdout, limited
+    subprocess.run(["ip", "link", "set", "eth0", "mtu", "1500"], check=True)
+    short = subprocess.run([agent, "--config", config, "--check"], capture_output=True, text=True)
+    assert "cut at 1024 bytes" in short.stdout, short
+    subprocess.run(["ip", "link", "set", "eth0", "down"], check=True)
+    down = subprocess.run([agent, "--config", config, "--check"], capture_output=True, text=True)
+    assert down.returncode != 0 and "cannot be used" in down.stdout, down
+    subprocess.run(["ip", "link", "set", "eth0", "mtu", "4200", "up"], check=True)
+
+
+def main():
+    cluster = start(pathlib.Path(tempfile.mkdtemp(dir="/dev/shm")) / "cluster")
+    tests = [a_tree_travels_over_rdma, each_flow_may_choose, the_check_says_what_is_wrong,
+             a_killed_source_comes_back, a_port_that_goes_down_leaves_tcp, a_deleted_device_leaves_tcp]
+    wanted = sys.argv[2:]
+    for test in tests:
+        if not wanted or test.__name__ in wanted:
+            print(test.__name__, flush=True)
+            try:
+                test(cluster)
+            except BaseException:
+                print(cluster.log_tail(), flush=True)
+                raise
+    problems = cluster.stop()
+    assert not problems, "\n".join(problems)
+
+
+if __name__ == "__main__":
+    main()
