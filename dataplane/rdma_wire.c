@@ -200,14 +200,15 @@ static size_t write_piece(struct rdma_wire *w, const struct iovec *iov) {
 // Sends the beginning of the pieces, up to one that is to be written. Returns how much.
 static size_t send_pieces(struct rdma_wire *w, const struct iovec *iov, int n_iov) {
     uint32_t most = w->peer_slot_bytes < RDMA_SLOT_BYTES ? w->peer_slot_bytes : RDMA_SLOT_BYTES;
-    size_t n = 0;
+    size_t n = 0, all = 0;
     int i = 0;
 
     most -= RDMA_HEADER_BYTES;
-    for (; i < n_iov && n < most && (i == 0 || !is_written(w, &iov[i])); i++) {
-        n += iov[i].iov_len < most - n ? iov[i].iov_len : most - n;
+    for (; i < n_iov && n == all && (i == 0 || !is_written(w, &iov[i])); i++) {
+        all += iov[i].iov_len;
+        n = all < most ? all : most;
     }
-    rdma_wire_post_message(w, RDMA_MESSAGE_BYTES, iov, (uint32_t)n, i == n_iov);
+    rdma_wire_post_message(w, RDMA_MESSAGE_BYTES, iov, (uint32_t)n, i == n_iov && n == all);
     return n;
 }
 
@@ -225,6 +226,7 @@ static enum err rdma_send(struct wire *wire, struct iovec *iov, int n_iov) {
 
     pthread_mutex_lock(&w->mutex);
     advance(&iov, &n_iov, 0); // drops empty pieces
+    rdma_wire_progress(w);    // it may have been offered buffers
     until_ms = now_ms() + w->stall_ms;
     while (n_iov > 0) {
         bool writes = is_written(w, iov);

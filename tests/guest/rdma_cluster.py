@@ -108,7 +108,9 @@ def a_deleted_device_leaves_tcp(cluster):
 
 def rdma_works(cluster, count=[0]):
     count[0] += 1
-    source, target = cluster.root("a") / "choice", cluster.root("b") / f"again{count[0]}"
+    source, target = cluster.root("a") / "again", cluster.root("b") / f"again{count[0]}"
+    source.mkdir(exist_ok=True)
+    (source / "file").write_bytes(b"again")
     return finished(cluster, cluster.submit(f"a:{source}/", f"b:{target}"))["transport"] == "rdma"
 
 
