@@ -159,7 +159,7 @@ static void a_child_is_reaped_and_its_words_are_kept(void **state) {
     char path[] = "/tmp/sluice-test-XXXXXX", how[32], text[64];
     close(mkstemp(path));
     char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)"echo said; exit 3", NULL};
-    struct child c;
+    struct child c = {.pidfd = -1};
     struct failure f;
     assert_ok(child_start(argv, path, &c, &f));
     struct pollfd ended = {.fd = c.pidfd, .events = POLLIN};
