@@ -193,7 +193,7 @@ static void a_directory_is_locked_once(void **state) {
 
 static void a_temporary_directory_with_files_is_kept(void **state) {
     (void)state;
-    struct up_options o;
+    struct up_options o = {0};
     struct failure f;
     const char *none[] = {NULL};
     char file[256];
