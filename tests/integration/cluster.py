@@ -109,6 +109,11 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
+    def listed_agents(self):
+        done = self.sluice("agents", "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def wait(self, flow, timeout=None):
         """Until the flow is final; its last state. The master may be away meanwhile."""
         deadline = time.monotonic() + (timeout or self.wait_s)
@@ -131,6 +136,10 @@ class Cluster:
                 return result
             assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
             time.sleep(0.02)
+
+    def agents_now(self):
+        done = self.sluice("agents", "--json")
+        return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
 
     # ---- processes ----
     def pid(self, name):
