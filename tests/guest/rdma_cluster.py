@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A cluster within one guest moves trees over RDMA, and loses its device meanwhile.
-Usage, inside a guest: rdma_cluster.py PRESET"""
+Usage, inside a guest: rdma_cluster.py PRESET TEST..."""
 import os
 import pathlib
 import signal
@@ -94,10 +94,9 @@ def falls_back(cluster, name, command):
 
 
 def a_port_that_goes_down_leaves_tcp(cluster):
+    # The kernel's soft-RoCE sets up no connection any more once its interface was down, for rping
+    # neither: that RDMA is tried again is shown by tests/unit/dataplane/test_conn_pool_rdma.c.
     falls_back(cluster, "down", ["ip", "link", "set", "eth0", "down"]).wait()
-    subprocess.run(["ip", "link", "set", "eth0", "up"], check=True)
-    cluster.until(lambda: rdma_works(cluster), "RDMA to be used again")
-    assert events(cluster, "b-1", "rdma_is_back")
 
 
 def a_deleted_device_leaves_tcp(cluster):
@@ -125,19 +124,26 @@ def the_check_says_what_is_wrong(cluster):
     subprocess.run(["ip", "link", "set", "eth0", "mtu", "1500"], check=True)
     short = subprocess.run([agent, "--config", config, "--check"], capture_output=True, text=True)
     assert "cut at 1024 bytes" in short.stdout, short
+    subprocess.run(["ip", "link", "set", "eth0", "mtu", "4200"], check=True)
+
+
+def the_check_says_that_the_port_is_down(cluster):
     subprocess.run(["ip", "link", "set", "eth0", "down"], check=True)
-    down = subprocess.run([agent, "--config", config, "--check"], capture_output=True, text=True)
-    assert down.returncode != 0 and "cannot be used" in down.stdout, down
-    subprocess.run(["ip", "link", "set", "eth0", "mtu", "4200", "up"], check=True)
+    config = next((cluster.directory / "up" / "etc").glob("a-1.yaml"))
+    done = subprocess.run([str(cluster.binaries / "sluice-agent"), "--config", config, "--check"],
+                          capture_output=True, text=True)
+    assert done.returncode != 0 and "cannot be used: its port" in done.stdout, done
 
 
 def main():
     cluster = start(pathlib.Path(tempfile.mkdtemp(dir="/dev/shm")) / "cluster")
     tests = [a_tree_travels_over_rdma, each_flow_may_choose, the_check_says_what_is_wrong,
-             a_killed_source_comes_back, a_port_that_goes_down_leaves_tcp, a_deleted_device_leaves_tcp]
+             a_killed_source_comes_back, a_port_that_goes_down_leaves_tcp,
+             the_check_says_that_the_port_is_down, a_deleted_device_leaves_tcp]
     wanted = sys.argv[2:]
+    assert set(wanted) <= {test.__name__ for test in tests}, wanted
     for test in tests:
-        if not wanted or test.__name__ in wanted:
+        if test.__name__ in wanted:
             print(test.__name__, flush=True)
             try:
                 test(cluster)
