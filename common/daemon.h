@@ -32,7 +32,7 @@ void daemon_signals_stop(struct daemon_signals *s);
 MUST_CHECK enum err daemon_write_port_file(const char *path, const char *addr, int port,
                                            struct failure *ret_failure);
 
-// Makes @dir (mode 0700) if it is missing, and holds it until the returned descriptor is closed
+// Makes @dir (mode 0700) with what is missing above it, and holds it until the returned descriptor is closed
 // or the process ends. ERR_LOCKED: another process has it.
 MUST_CHECK enum err daemon_lock_directory(const char *dir, int *ret_fd,
                                           struct failure *ret_failure);
