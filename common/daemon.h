@@ -16,6 +16,10 @@
 // daemon_signals_start(), and SIGPIPE is ignored.
 void daemon_block_signals(void);
 
+// As many descriptors as this process may have: most systems begin with 1024, which connections,
+// files and directories of a busy daemon pass.
+void daemon_raise_descriptor_limit(void);
+
 struct daemon_signals;
 // A thread that takes the signals and posts to @loop: @on_terminate for SIGTERM and SIGINT,
 // @on_reload for SIGHUP. ERR_NO_MEMORY, ERR_AGAIN (no thread).
