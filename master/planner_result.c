@@ -418,8 +418,7 @@ static void tell(void *arg) {
 
 void planner_result(struct planner *p, const char *agent, const Sluice__V1__TaskResult *m,
                     void (*committed)(void *arg), void *arg) {
-    uint64_t id = m->lease != NULL ? m->lease->task_id : 0;
-    struct planned_task *t = planner_task(p, id);
+    struct planned_task *t = m->lease != NULL ? planner_task(p, m->lease->task_id) : NULL;
     struct work *w = NULL;
     if (t != NULL && !t->concluded && t->plan->flow != NULL) {
         w = work_new(t->plan);
