@@ -110,6 +110,29 @@ static void without_tls_only_loopback_is_allowed(void **state) {
             "line 6", "data_addresses");
 }
 
+static void rdma_is_off_until_it_is_agreed_to_that_nothing_is_encrypted(void **state) {
+    (void)state;
+    struct agent_options o;
+    struct failure f = {0};
+    struct config *c = NULL;
+    assert_ok(read_text(least, "", &c, &o, &f));
+    assert_null(o.rdma_listen);
+    config_free(c);
+    assert_ok(read_text(least,
+                        "rdma: {listen: '10.1.0.7:0', security: auth, pool: 128MiB, retry: 5s}\n",
+                        &c, &o, &f));
+    assert_string_equal(o.rdma_listen, "10.1.0.7:0");
+    assert_int_equal(o.rdma_pool_bytes, 128 << 20);
+    assert_int_equal(o.rdma_retry_ms, 5000);
+    config_free(c);
+    refused(least, "rdma: {listen: '10.1.0.7:0'}\n", "line 6", "not encrypted");
+    refused(least, "rdma: {listen: '10.1.0.7:0', security: tls}\n", "line 6", "not encrypted");
+    refused(least, "rdma: {security: auth}\n", "line 6", "listen");
+    refused(least, "rdma: {listen: '0.0.0.0:0', security: auth}\n", "line 6", "one interface");
+    refused(least, "rdma: {listen: here, security: auth}\n", "line 6", "HOST:PORT");
+    refused(least, "rdma: {listen: 'a:0', security: auth, pool: 1MiB}\n", "line 6", "pool");
+}
+
 static void a_root_that_is_missing_is_named_with_its_remedy(void **state) {
     (void)state;
     struct agent_options o;
@@ -131,6 +154,7 @@ int main(void) {
         cmocka_unit_test(modes_and_addresses_are_read),
         cmocka_unit_test(errors_name_the_file_the_line_and_the_key),
         cmocka_unit_test(without_tls_only_loopback_is_allowed),
+        cmocka_unit_test(rdma_is_off_until_it_is_agreed_to_that_nothing_is_encrypted),
         cmocka_unit_test(a_root_that_is_missing_is_named_with_its_remedy),
     };
     log_set_level(LOG_ERROR);

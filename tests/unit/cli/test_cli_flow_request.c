@@ -61,10 +61,11 @@ static void options_become_fields(void **state) {
     assert_ok(REQUEST(&r, &f, "a:/x", "b:/y", "--digest", "sha256", "--durability=task", "-p", "-3",
                       "--weight", "5", "-l", "run=7", "-l", "who=", "--retries", "9",
                       "--not-before", "+5s", "--deadline", "2026-01-31T12:00:00Z", "--request-id",
-                      "mine", "--after", "F", "--after", "G"));
+                      "mine", "--after", "F", "--after", "G", "--transport", "rdma"));
     const Sluice__V1__FlowSpec *s = r->spec;
     assert_int_equal(s->digest, SLUICE__V1__DIGEST_ALGORITHM__SHA_256);
     assert_int_equal(s->durability, SLUICE__V1__DURABILITY__TASK);
+    assert_int_equal(s->transport, SLUICE__V1__TRANSPORT_CHOICE__TRANSPORT_RDMA);
     assert_int_equal(s->priority, -3);
     assert_int_equal(s->weight, 5);
     assert_int_equal(s->limits->retries, 9);
@@ -82,7 +83,7 @@ static void wrong_values_are_refused_by_name(void **state) {
     static const char *const lines[][2] = {
         {"--digest", "md5"},    {"--durability", "perhaps"}, {"--priority", "high"},
         {"--label", "novalue"}, {"--label", "=x"},           {"--not-before", "soon"},
-        {"--retries", "0"},     {"--request-id", "\xFF"},
+        {"--retries", "0"},     {"--request-id", "\xFF"},    {"--transport", "udp"},
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         Sluice__V1__SubmitFlowRequest *r;
