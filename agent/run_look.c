@@ -18,8 +18,10 @@ enum err run_stat(struct run *r) {
     if (e != OK) {
         return e;
     }
-    struct walk_options o = {
-        .volume_fd = r->source_fd, .root = p->root.data, .root_len = p->root.len};
+    struct walk_options o = {.volume_fd = r->source_fd,
+                             .root = p->root.data,
+                             .root_len = p->root.len,
+                             .single = r->spec->single};
     struct object_table_builder found;
     object_table_init(&found);
     for (uint32_t i = 0; e == OK && i < r->table.count; i++) {
