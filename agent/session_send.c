@@ -170,7 +170,6 @@ void session_send_heartbeat(struct session *s) {
     struct lease_list leases = {0};
     AUTO(auto_free)
     struct volume_list *volumes = s->volumes_changed ? volume_list_new(s->parts.volumes) : NULL;
-    executor_tune(s->parts.executor);
     executor_each(s->parts.executor, add_running, &leases);
     if (lease_list_link(&leases, true)) {
         m.n_leases = leases.n;

@@ -53,6 +53,7 @@ def test_each_flipped_bit_is_found_and_sent_again(through, scale):
     assert all(line["digest_source"] != line["digest_here"] for line in found)
 
 
+@pytest.mark.release_only  # too many bytes for a slow build
 def test_one_flipped_bit_is_one_hit_in_the_log(through, scale):
     # Further apart than a step is long: each flip is the first of its step.
     every = 128 << 20
