@@ -411,7 +411,7 @@ static enum err make_queue(struct rdma_wire *w, struct failure *f) {
     if (w->channel) {
         w->cq = ibv_create_cq(w->id->verbs, RDMA_QUEUE + RDMA_SLOTS, NULL, w->channel, 0);
     }
-    if (!w->cq || fcntl(w->channel->fd, F_SETFL, O_NONBLOCK) != 0 ||
+    if (!w->channel || !w->cq || fcntl(w->channel->fd, F_SETFL, O_NONBLOCK) != 0 ||
         fcntl(w->events->fd, F_SETFL, O_NONBLOCK) != 0) {
         return failure_errno(f, errno, "make completion queue", peer, strlen(peer));
     }

@@ -100,11 +100,11 @@ static enum err refused(const struct dial *d, const struct rdma_cm_event *event,
 
 // Waits for @want; a greeting that comes with it goes to the wire.
 static enum err expect(const struct dial *d, enum rdma_cm_event_type want, struct failure *f) {
-    struct rdma_cm_event *event;
+    struct rdma_cm_event *event = NULL;
     enum err e = next_event(d, &event, f);
 
-    if (e) {
-        return e;
+    if (e || !event) {
+        return e ? e : cannot(d, ERR_IO, NULL, f);
     }
     if (event->event != want) {
         e = refused(d, event, f);
