@@ -84,6 +84,6 @@ void source_free(struct source *s) {
     }
 }
 
-uint64_t source_remote_cpu_us(const struct source *s) {
-    return s->ops->remote_cpu_us ? s->ops->remote_cpu_us(s) : 0;
+struct source_spent source_remote_spent(const struct source *s) {
+    return s->ops->remote_spent ? s->ops->remote_spent(s) : (struct source_spent){0};
 }

@@ -71,7 +71,12 @@ MUST_CHECK enum err source_close(struct source *s, struct source_closed *ret_clo
 int source_fd(const struct source *s); // of the open object; -1: none
 void source_abort(struct source *s);   // any thread
 void source_free(struct source *s);    // NULL is fine
-// Processor time that the other end spent for this source so far, if it says so.
-uint64_t source_remote_cpu_us(const struct source *s);
+// What the other end spent for this source so far, in microseconds; zeros if it does not say.
+struct source_spent {
+    uint64_t cpu_us;  // processor time
+    uint64_t read_us; // reading, hashing; the rest of its time it sent, or waited to be asked
+    uint64_t hash_us;
+};
+struct source_spent source_remote_spent(const struct source *s);
 
 #endif

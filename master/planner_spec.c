@@ -46,6 +46,7 @@ void spec_init(const struct plan *pl, Sluice__V1__TaskKind kind, Sluice__V1__Tas
     ret_spec->digest = f->digest != SLUICE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_UNSPECIFIED
                            ? f->digest
                            : SLUICE__V1__DIGEST_ALGORITHM__XXH3_128;
+    ret_spec->streams = f->limits != NULL ? f->limits->streams : 0;
     ret_spec->part_bytes = pl->planner->core->options->part_bytes;
 }
 
@@ -156,6 +157,7 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
         s.not_before_ms = in_ms > 0 ? planner_mono_ms(p) + in_ms : 0;
     }
     switch ((int)row->kind) {
+    case SLUICE__V1__TASK_KIND__CLEANUP: s.disowns = true; break; // it was another before
     case SLUICE__V1__TASK_KIND__LIST:
         s.rule = EXECUTOR_SOURCE;
         s.writes = false;
