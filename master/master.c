@@ -49,6 +49,7 @@ static enum err serve(struct master *m, struct failure *f) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }
     flow_service_add(m->server, m->core);
+    callback_service_add(m->server, m->core);
     cluster_service_add(m->server, m->core);
     agent_service_add(m->server, m->core);
     rpc_health_add(m->server);

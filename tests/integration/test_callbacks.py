@@ -179,12 +179,22 @@ def test_what_nobody_takes_is_given_up_and_the_next_goes_on(start, work):
         assert cluster.wait(flow)["outcome"] == "delivered"
 
         def dead():
-            return [line for line in cluster.log_lines_tolerant("master") if line["event"] == "callback_dead"
-                    and line["flow"] == flow]
+            done = cluster.sluice("callbacks", "--json")
+            assert done.returncode == 0, done
+            return [json.loads(line) for line in done.stdout.splitlines()]
 
-        cluster.until(lambda: len(dead()) >= 2, "started and completed to be given up")
-        assert all(line["attempt"] == 3 and line["status"] == 500 for line in dead())
+        cluster.until(lambda: dead() and dead()[-1]["body"]["event"] == "completed", "the last to be given up")
+        assert dead()[0]["body"]["event"] == "started"
+        assert all(entry["flow"] == flow and entry["attempts"] == 3 and entry["error"] for entry in dead())
+        lines = [line for line in cluster.log_lines("master") if line["event"] == "callback_dead"]
+        assert {line["id"] for line in lines} == {entry["id"] for entry in dead()}
+        ids = [entry["id"] for entry in dead()]
         mode["way"] = "take"
+        done = cluster.sluice("callbacks", *[word for i in ids for word in ("--retry", i)])
+        assert done.returncode == 0, done
+        cluster.until(lambda: set(ids) == {event["id"] for event in receiver.accepted}, "what was given up")
+        assert dead() == []
+        assert cluster.sluice("callbacks", "--retry", "nonsense").returncode != 0
         flow = cluster.submit(*tree(cluster, "u"), "--callback", receiver.url)
         cluster.until(lambda: receiver.events(flow) == ["started", "completed"], "the next flow's callbacks")
     finally:
