@@ -35,6 +35,7 @@ enum err source_open(struct source *s, const struct source_range *range,
     if (!is_range(range)) {
         return failure_set(ret_failure, ERR_INVALID, "open", NULL, 0, "a range overflows");
     }
+    ret_found->properties = NULL;
     enum err e = s->ops->open(s, range, ret_found, ret_failure);
     s->is_open = e == OK;
     return e;
@@ -82,6 +83,10 @@ void source_free(struct source *s) {
     if (s) {
         s->ops->destroy(s);
     }
+}
+
+enum err source_origin(struct source *s, uint32_t index, struct object_origin *ret_origin) {
+    return s->ops->origin ? s->ops->origin(s, index, ret_origin) : ERR_UNIMPLEMENTED;
 }
 
 uint64_t source_remote_cpu_us(const struct source *s) {
