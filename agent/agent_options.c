@@ -4,6 +4,7 @@
 #include "common/address.h"
 #include "common/cleanup.h"
 #include "common/config.h"
+#include "common/location.h"
 #include "common/log.h"
 
 #include <stdlib.h>
@@ -22,6 +23,17 @@ static const struct agent_options defaults = {
 
 static bool is_wildcard(const struct address *a) {
     return a->host[0] == '\0' || strcmp(a->host, "0.0.0.0") == 0 || strcmp(a->host, "::") == 0;
+}
+
+static bool is_name(const char *text) {
+    return strlen(text) <= AGENT_NAME_MAX && location_name_is_valid(text, strlen(text));
+}
+
+static enum err complain_name(struct config_node *n, const char *key, const char *text,
+                              struct failure *f) {
+    enum err e = config_complain(n, key, f, "'%.120s' is not a name", text);
+    failure_remedy(f, "use 1 to %d letters and digits, and inside also - _ .", AGENT_NAME_MAX);
+    return e;
 }
 
 static enum err read_texts(struct config_node *n, struct agent_options *o, struct failure *f) {
@@ -84,8 +96,8 @@ static enum err read_volume(struct config_node *item, struct agent_options *o, s
     if (e != OK) {
         return e;
     }
-    if (v.name[0] == '\0' || strlen(v.name) > AGENT_NAME_MAX) {
-        return config_complain(item, "name", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
+    if (!is_name(v.name)) {
+        return complain_name(item, "name", v.name, f);
     }
     if (v.root[0] != '/') {
         return config_complain(item, "root", f, "'%s' is not an absolute path", v.root);
@@ -171,11 +183,11 @@ static enum err check_address(struct config_node *n, const char *key, const char
 static enum err judge(struct config_node *n, const struct agent_options *o, struct failure *f) {
     enum log_level level;
     struct address listen;
-    if (o->name[0] == '\0' || strlen(o->name) > AGENT_NAME_MAX) {
-        return config_complain(n, "name", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
+    if (!is_name(o->name)) {
+        return complain_name(n, "name", o->name, f);
     }
-    if (o->site[0] == '\0' || strlen(o->site) > AGENT_NAME_MAX) {
-        return config_complain(n, "site", f, "must have 1 to %d bytes", AGENT_NAME_MAX);
+    if (!is_name(o->site)) {
+        return complain_name(n, "site", o->site, f);
     }
     if (o->state_dir[0] == '\0') {
         return config_complain(n, "state_dir", f, "must not be empty");

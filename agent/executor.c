@@ -98,13 +98,6 @@ static void log_result(const struct lease *l, const Sluice__V1__TaskResult *r) {
               LOG_STR("reason", r->failure == NULL ? NULL : r->failure->message));
 }
 
-static void log_told(const struct lease *l) {
-    const Sluice__V1__TaskSpec *s = l->message->spec;
-    log_event(LOG_INFO, "task_done", LOG_STR("flow", s->flow_id), LOG_U64("task", s->task_id),
-              LOG_STR("kind", run_kind_name(s->kind)),
-              LOG_F64("seconds", (double)(clock_mono_us() - l->started_us) / 1e6));
-}
-
 // ---- slots ----
 
 // Runs it, tells how it ended, frees it.
@@ -122,8 +115,6 @@ static void run_lease(struct executor *e, const struct slot *s, struct lease *l)
             end = RUN_STOPPED;
         }
         task_result_free(result);
-    } else if (end == RUN_TOLD) {
-        log_told(l);
     }
     pthread_mutex_lock(&e->lock);
     take_out(e, l);

@@ -9,7 +9,11 @@ void hold_init(struct hold *h, const struct clock *clock) {
 }
 
 void hold_set_ms(struct hold *h, int64_t hold_ms) {
-    atomic_store(&h->hold_ms, hold_ms);
+    int64_t before = atomic_exchange(&h->hold_ms, hold_ms);
+    int64_t until = atomic_load(&h->until_ms);
+    if (clock_mono_ms(h->clock) <= until) { // what lapsed does not come back
+        atomic_store(&h->until_ms, until - before + hold_ms);
+    }
 }
 
 bool hold_confirmed(struct hold *h, int64_t sent_ms) {

@@ -25,6 +25,8 @@ struct hold {
 
 // Lapsed until hold_confirmed() is called.
 void hold_init(struct hold *h, const struct clock *clock);
+// Takes effect at once, unless the hold has lapsed. From the thread that calls
+// hold_confirmed().
 void hold_set_ms(struct hold *h, int64_t hold_ms);
 // The master has heard what was sent at @sent_ms. true: the hold had lapsed before, so that all
 // leases from before are fenced.

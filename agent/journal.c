@@ -26,6 +26,8 @@ struct journal {
     pthread_t thread;
     struct journal_file *file; // the thread's, once it runs
     bool is_failing;           // the thread's: the file does not hold all results
+    bool is_unsynced;          // the thread's
+    struct timespec sync_at;   // the thread's: when what is unsynced is synced
     pthread_mutex_t lock;
     pthread_cond_t wake; // CLOCK_MONOTONIC
     // under the lock; entries are freed by the journal's thread only
@@ -100,6 +102,15 @@ static bool wants_rewrite(const struct journal *j) {
            (bytes > JOURNAL_COMPACT_BYTES && j->live_bytes < bytes / 2);
 }
 
+static struct timespec time_in(int64_t ms) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_nsec += (ms % 1000) * 1000000;
+    t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
 static void survived(struct journal *j, enum err e, const struct failure *f) {
     if (e != OK && !j->is_failing) {
         log_event(LOG_ERROR, "journal_failed", LOG_FAILURE(f),
@@ -148,6 +159,7 @@ static void rewrite(struct journal *j) {
     enum err e = records == NULL ? failure_set(&f, ERR_NO_MEMORY, "rewrite", NULL, 0, NULL)
                                  : journal_file_rewrite(j->file, &memo, records, n, &f);
     survived(j, e, &f);
+    j->is_unsynced = false; // a new file was synced; where it failed, it is made anew
     free(records);
     pthread_mutex_lock(&j->lock);
     j->memo_changed = j->memo_changed || e != OK;
@@ -171,17 +183,37 @@ static void append_group(struct journal *j) {
     mark_written(j, n);
     pthread_mutex_unlock(&j->lock);
     j->options.written(j->options.user);
-    if (e == OK) {
-        e = journal_file_sync(j->file, &f);
-        survived(j, e, &f);
+    if (!j->is_unsynced) {
+        j->is_unsynced = true;
+        j->sync_at = time_in(JOURNAL_SYNC_MS);
     }
     pthread_mutex_lock(&j->lock);
 }
 
+static bool sync_is_due(const struct journal *j) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return j->is_unsynced &&
+           (now.tv_sec > j->sync_at.tv_sec ||
+            (now.tv_sec == j->sync_at.tv_sec && now.tv_nsec >= j->sync_at.tv_nsec));
+}
+
+// Called with the lock, which it gives up meanwhile. Syncs if it is time for that (or the end),
+// else waits for that time or for something to do.
+static void sync_or_wait(struct journal *j) {
+    if (!j->stop && !sync_is_due(j) &&
+        pthread_cond_timedwait(&j->wake, &j->lock, &j->sync_at) != ETIMEDOUT) {
+        return;
+    }
+    struct failure f = {0};
+    pthread_mutex_unlock(&j->lock);
+    survived(j, journal_file_sync(j->file, &f), &f);
+    j->is_unsynced = false;
+    pthread_mutex_lock(&j->lock);
+}
+
 static void wait_to_retry(struct journal *j) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += JOURNAL_RETRY_MS / 1000;
+    struct timespec t = time_in(JOURNAL_RETRY_MS);
     while (!j->stop && j->first_unwritten == NULL &&
            pthread_cond_timedwait(&j->wake, &j->lock, &t) != ETIMEDOUT) {
     }
@@ -200,8 +232,10 @@ static void *journal_thread(void *arg) {
             }
         } else if (wants_rewrite(j)) {
             rewrite(j);
-        } else if (j->first_unwritten != NULL) {
+        } else if (j->first_unwritten != NULL && !sync_is_due(j)) {
             append_group(j);
+        } else if (j->is_unsynced) {
+            sync_or_wait(j);
         } else if (j->stop) {
             break;
         } else {

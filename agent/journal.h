@@ -3,7 +3,8 @@
 // they are sent again after any interruption of the connection, the agent or the machine.
 //
 // A result is written before it may be sent, so that an agent that is killed knows it after its
-// restart; fdatasync follows in groups, on the journal's own thread. (Were a result that was
+// restart; fdatasync follows a little later, for many results at once, so that it holds none of
+// them up. All of that happens on the journal's own thread. (Were a result that was
 // sent lost with the machine, the master would lease its task again: work done twice, nothing
 // wrong.) If the file cannot be written (no space), results are kept in memory and sent all the
 // same, and writing is tried again. Thread-safe; nothing here waits for the disk but _close.
@@ -20,6 +21,7 @@ struct journal;
 
 enum {
     JOURNAL_RETRY_MS = 1000,              // after a write that failed
+    JOURNAL_SYNC_MS = 200,                // from a write to its fdatasync, at most
     JOURNAL_KEEP_BYTES = 1 << 20,         // an empty journal of up to this size is left alone
     JOURNAL_COMPACT_BYTES = 16 << 20,     // a larger one is rewritten when half of it is stale
     JOURNAL_RESULT_MAX_BYTES = 500 << 10, // encoded

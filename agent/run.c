@@ -73,7 +73,8 @@ static enum err open_local_source(struct run *r) {
 
 static enum err open_remote_source(struct run *r) {
     const Sluice__V1__Lease *m = r->lease->message;
-    AUTO(auto_free) struct source_agent_peer *peers = calloc(m->n_sources, sizeof *peers);
+    struct source_agent_peer *peers = calloc(m->n_sources, sizeof *peers);
+    r->peers = peers;
     if (peers == NULL) {
         return failure_set(&r->failure, ERR_NO_MEMORY, "open source", NULL, 0, NULL);
     }
@@ -209,6 +210,7 @@ static void release(struct run *r) {
         lease_remove_interrupt(r->lease, r->source);
         source_free(r->source);
     }
+    free(r->peers);
     if (r->sink != NULL) {
         lease_remove_interrupt(r->lease, r->sink);
         sink_free(r->sink);
@@ -249,9 +251,6 @@ static bool did_something(const Sluice__V1__TaskResult *m) {
 static enum run_end conclude(struct run *r, enum err e) {
     Sluice__V1__TaskResult *m = r->result;
     enum lease_stop stop = lease_stopped(r->lease);
-    if (r->is_told) {
-        return RUN_TOLD;
-    }
     if (e == OK) {
         m->done = task_result_is_complete(m) && (r->spec->kind != SLUICE__V1__TASK_KIND__PART ||
                                                  m->done_bytes == r->spec->length);
@@ -273,6 +272,8 @@ static enum run_end conclude(struct run *r, enum err e) {
     if (task_result_fail(m, &r->failure, r->tools->agent) != OK) {
         return RUN_STOPPED;
     }
+    // Not the task's fault: its master, or a listing's, wants no more of it under this lease.
+    m->released = m->released || r->failure.err == ERR_FENCED || r->failure.err == ERR_CANCELLED;
     m->retryable = m->retryable || m->released;
     return RUN_RESULT;
 }

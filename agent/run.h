@@ -13,6 +13,7 @@
 #include "agent/volume.h"
 
 struct conn_pool;
+struct source_agent_peer;
 
 // What all tasks of an agent use. Constant.
 struct run_tools {
@@ -34,20 +35,19 @@ struct run {
     enum hash_algorithm digest;
     enum durability durability;
     // what was opened; run_task() releases it
-    int source_fd, sink_fd; // roots of volumes
+    int source_fd, sink_fd;          // roots of volumes
+    struct source_agent_peer *peers; // the source borrows them
     struct source *source;
     struct sink *sink;
     // the outcome
     struct transfer_times times;
     struct failure failure;
     Sluice__V1__TaskResult *result;
-    bool is_told; // the master knows all already (LIST): no result is sent
 };
 
 enum run_end {
     RUN_RESULT,  // *ret_result is to be sent
     RUN_STOPPED, // given back with nothing done: say Stopped
-    RUN_TOLD,    // the master has closed the lease already
 };
 
 // @l is running. *@ret_result is NULL unless RUN_RESULT.

@@ -7,7 +7,9 @@
 #include <string.h>
 
 static enum err report_object(struct run *r, uint32_t index, const struct transfer_object *o) {
-    size_t digest_bytes = hash_digest_bytes(r->digest);
+    struct object_entry e;
+    object_table_get(&r->table, index, &e);
+    size_t digest_bytes = e.type == OBJECT_FILE ? hash_digest_bytes(r->digest) : 0;
     switch (o->outcome) {
     case TRANSFER_DELIVERED:
         return task_result_object_done(r->result, index,

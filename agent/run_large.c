@@ -47,7 +47,7 @@ static enum err look_for_identical(struct run *r, const struct object_entry *e, 
 }
 
 enum err run_open(struct run *r) {
-    struct object_entry e;
+    struct object_entry e = {0};
     struct receipt receipt = {0};
     char temp[TEMP_NAME_SIZE];
     enum err err = prepare(r, &e, temp);
@@ -66,7 +66,7 @@ enum err run_open(struct run *r) {
 }
 
 enum err run_sync(struct run *r) {
-    struct object_entry e;
+    struct object_entry e = {0};
     struct receipt open;
     char temp[TEMP_NAME_SIZE];
     enum err err = prepare(r, &e, temp);
@@ -84,7 +84,7 @@ enum err run_sync(struct run *r) {
 }
 
 enum err run_finish(struct run *r) {
-    struct object_entry e;
+    struct object_entry e = {0};
     struct receipt open;
     char temp[TEMP_NAME_SIZE], fresh[TEMP_NAME_SIZE];
     enum err err = prepare(r, &e, temp);
@@ -105,7 +105,7 @@ enum err run_finish(struct run *r) {
 }
 
 enum err run_abort(struct run *r) {
-    struct object_entry e;
+    struct object_entry e = {0};
     char temp[TEMP_NAME_SIZE];
     enum err err = prepare(r, &e, temp);
     return err == OK ? sink_remove_temp(r->sink, &e, temp, &r->failure) : err;

@@ -5,12 +5,15 @@
 #include "common/log.h"
 #include "dataplane/walk.h"
 
+#include <string.h>
+
 struct listing {
     struct run *run;
     struct list_stream *stream;
     uint32_t directory; // index in the table
     bool is_last;       // of the task
     bool told_last;     // the page with `last` is sent
+    bool is_root;       // the directory at hand is the volume's root
     uint64_t since_us;  // when walking went on
 };
 
@@ -28,10 +31,45 @@ static enum err send(struct listing *l, struct list_page *p) {
     return e;
 }
 
+// Does the page hold the file of a proof that two agents see the same volume? Such lie in the
+// volume's root for a moment and are nobody's data.
+static bool is_proof(const struct object_entry *e) {
+    static const char prefix[] = ".sluice-proof-";
+    return e->path_len > sizeof prefix - 1 && memcmp(e->path, prefix, sizeof prefix - 1) == 0;
+}
+
+static enum err send_without_proofs(struct listing *l, struct list_page *p) {
+    struct object_table table;
+    struct object_table_builder rest;
+    struct object_entry e;
+    uint32_t n_proofs = 0;
+    enum err err = object_table_open(p->entries, p->entries_len, &table);
+    if (err != OK) {
+        return failure_set(&l->run->failure, err, "List", NULL, 0, NULL);
+    }
+    object_table_init(&rest);
+    for (uint32_t i = 0; err == OK && i < table.count; i++) {
+        object_table_get(&table, i, &e);
+        n_proofs += is_proof(&e);
+        err = is_proof(&e) ? OK : object_table_add(&rest, &e);
+    }
+    if (err == OK && n_proofs > 0) {
+        err = object_table_bytes(&rest, &p->entries, &p->entries_len);
+    }
+    if (err == OK) {
+        err = send(l, p);
+    } else {
+        (void)failure_set(&l->run->failure, err, "List", NULL, 0, NULL);
+    }
+    object_table_deinit(&rest);
+    object_table_close(&table);
+    return err;
+}
+
 static enum err page_found(void *user, const uint8_t *table, size_t len, bool directory_done) {
     struct listing *l = user;
     struct list_page p = {.entries = table, .entries_len = len, .directory_done = directory_done};
-    return send(l, &p);
+    return l->is_root ? send_without_proofs(l, &p) : send(l, &p);
 }
 
 static void log_failed(const struct run *r, const struct failure *f) {
@@ -53,6 +91,7 @@ static enum err list_one(struct listing *l, const struct walk_options *o) {
     struct object_entry e;
     struct failure f = {0};
     object_table_get(&r->table, l->directory, &e);
+    l->is_root = o->root_len == 0 && e.path_len == 0;
     l->since_us = clock_mono_us();
     enum err err = walk_directory(o, e.path, e.path_len, &sink, &f);
     if (err == OK || l->told_last || r->failure.err != OK) { // done, or the stream failed
@@ -101,7 +140,6 @@ enum err run_list(struct run *r) {
     if (e == OK) {
         e = list_stream_finish(l.stream, &r->failure);
     }
-    r->is_told = e == OK;
     lease_remove_interrupt(r->lease, l.stream);
     list_stream_free(l.stream);
     return e;

@@ -122,7 +122,7 @@ static enum err verify_one(struct run *r, struct leaf_hasher *l, const struct ob
 }
 
 enum err run_verify(struct run *r) {
-    enum err e = run_open_root(r, r->spec->sink, VOLUME_READ, &r->sink_fd);
+    enum err e = run_open_root(r, r->spec->sink, VOLUME_WRITE, &r->sink_fd);
     if (e == OK) {
         e = task_result_add_objects(r->result, r->table.count);
     }

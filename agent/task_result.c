@@ -5,24 +5,24 @@
 
 #include <string.h>
 
-#define NEW_MESSAGE(type, init)                                                                    \
-    __extension__({                                                                                \
-        type *new_ = malloc(sizeof *new_);                                                         \
-        if (new_ != NULL) {                                                                        \
-            init(new_);                                                                            \
-        }                                                                                          \
-        new_;                                                                                      \
-    })
+// A message of that type with its defaults. NULL: out of memory.
+static void *message_new(const ProtobufCMessageDescriptor *d) {
+    void *m = malloc(d->sizeof_message);
+    if (m != NULL) {
+        protobuf_c_message_init(d, m);
+    }
+    return m;
+}
 
 Sluice__V1__TaskResult *task_result_new(const Sluice__V1__Lease *l) {
-    Sluice__V1__TaskResult *r = NEW_MESSAGE(Sluice__V1__TaskResult, sluice__v1__task_result__init);
+    Sluice__V1__TaskResult *r = message_new(&sluice__v1__task_result__descriptor);
     if (r == NULL) {
         return NULL;
     }
-    r->lease = NEW_MESSAGE(Sluice__V1__LeaseRef, sluice__v1__lease_ref__init);
+    r->lease = message_new(&sluice__v1__lease_ref__descriptor);
     if (r->lease != NULL) {
         r->lease->task_id = l->spec->task_id;
-        r->lease->epoch = NEW_MESSAGE(Sluice__V1__Epoch, sluice__v1__epoch__init);
+        r->lease->epoch = message_new(&sluice__v1__epoch__descriptor);
     }
     if (r->lease == NULL || r->lease->epoch == NULL) {
         task_result_free(r);
@@ -65,7 +65,7 @@ enum err task_result_set_bytes(ProtobufCBinaryData *field, const void *bytes, si
 // A message of its own from @f.
 static enum err failure_copy(const struct failure *f, const char *agent,
                              Sluice__V1__Failure **ret_message) {
-    Sluice__V1__Failure *m = NEW_MESSAGE(Sluice__V1__Failure, sluice__v1__failure__init);
+    Sluice__V1__Failure *m = message_new(&sluice__v1__failure__descriptor);
     if (m == NULL) {
         return ERR_NO_MEMORY;
     }
@@ -117,8 +117,7 @@ enum err task_result_add_objects(Sluice__V1__TaskResult *r, size_t n) {
         return ERR_NO_MEMORY;
     }
     for (size_t i = 0; i < n; i++) {
-        Sluice__V1__ObjectResult *o =
-            NEW_MESSAGE(Sluice__V1__ObjectResult, sluice__v1__object_result__init);
+        Sluice__V1__ObjectResult *o = message_new(&sluice__v1__object_result__descriptor);
         if (o == NULL) {
             return ERR_NO_MEMORY;
         }
@@ -155,7 +154,7 @@ enum err task_result_object_failed(Sluice__V1__TaskResult *r, size_t index, cons
 enum err task_result_set_receipt(Sluice__V1__TaskResult *r, const struct receipt *rc, bool synced,
                                  const char *boot_id) {
     if (r->receipt == NULL) {
-        r->receipt = NEW_MESSAGE(Sluice__V1__Receipt, sluice__v1__receipt__init);
+        r->receipt = message_new(&sluice__v1__receipt__descriptor);
         if (r->receipt == NULL) {
             return ERR_NO_MEMORY;
         }
@@ -167,7 +166,7 @@ enum err task_result_set_receipt(Sluice__V1__TaskResult *r, const struct receipt
 
 enum err task_result_set_times(Sluice__V1__TaskResult *r, const struct transfer_times *t) {
     if (r->why == NULL) {
-        r->why = NEW_MESSAGE(Sluice__V1__Times, sluice__v1__times__init);
+        r->why = message_new(&sluice__v1__times__descriptor);
         if (r->why == NULL) {
             return ERR_NO_MEMORY;
         }

@@ -25,6 +25,7 @@
     {"weight", 0, "N", "share among flows of one priority, 1 to 1000"},                            \
     {"not-before", 0, "TIME", "start no earlier: 2026-01-31T12:00:00Z, or +2h"},                   \
     {"deadline", 0, "TIME", "give up then; written like --not-before"},                            \
+    {"after", 0, "ID", "wait until this flow is completed; may be repeated"},                      \
     {"request-id", 0, "ID",                                                                        \
      "the same ID again names the same flow instead of a second one\n"                             \
      "(default: a new one)"}
@@ -130,6 +131,21 @@ static enum err add_labels(const struct invocation *inv, json_t *spec, struct fa
     return OK;
 }
 
+static enum err add_after(const struct invocation *inv, json_t *spec, struct failure *f) {
+    if (!invocation_has(inv, "after")) {
+        return OK;
+    }
+    json_t *list = json_array();
+    enum err e = set_json(spec, "after", list, f);
+    for (size_t i = 0; !e && invocation_value(inv, "after", i); i++) {
+        const char *id = invocation_value(inv, "after", i);
+        if (json_array_append_new(list, json_string(id))) {
+            e = refuse(inv, "after", id, "takes a flow's id", f);
+        }
+    }
+    return e;
+}
+
 static enum err add_limits(const struct invocation *inv, json_t *spec, struct failure *f) {
     json_t *limits = json_object_get(spec, "limits");
     if (!json_is_object(limits)) {
@@ -154,10 +170,11 @@ static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t
         (e = add_labels(inv, spec, f)) != OK || (e = add_limits(inv, spec, f)) != OK ||
         (e = add_number(inv, "priority", "priority", -1000, 1000, spec, f)) != OK ||
         (e = add_number(inv, "weight", "weight", 1, 1000, spec, f)) != OK ||
-        (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK) {
+        (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK ||
+        (e = add_time(inv, "deadline", "deadline_ms", now_ms, spec, f)) != OK) {
         return e;
     }
-    return add_time(inv, "deadline", "deadline_ms", now_ms, spec, f);
+    return add_after(inv, spec, f);
 }
 
 static enum err load_file(const char *path, json_t **ret_json, struct failure *f) {

@@ -31,13 +31,14 @@ const struct command_option up_command_options[] = {
 };
 
 static enum err refuse(struct failure *f, const char *text, const char *why) {
-    enum err e = failure_set(f, ERR_INVALID, "use", text, strlen(text), "%s", why);
+    failure_set(f, ERR_INVALID, "use", text, strlen(text), "%s", why);
     failure_remedy(f, "see `sluice up --help`");
-    return e;
+    return ERR_INVALID;
 }
 
 static enum err no_memory(struct failure *f) {
-    return failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
+    failure_set(f, ERR_NO_MEMORY, "read the options", NULL, 0, NULL);
+    return ERR_NO_MEMORY;
 }
 
 static bool take_name(const char *text, size_t len, char ret_name[UP_NAME_MAX]) {
@@ -172,7 +173,7 @@ static enum err add_site(struct up_options *o, const struct up_site *site, struc
 }
 
 static enum err read_sites(const struct invocation *inv, struct up_options *o, struct failure *f) {
-    struct up_site site;
+    struct up_site site = {0};
     enum err e = OK;
     for (size_t i = 0; !e && invocation_value(inv, "site", i); i++) {
         e = up_site_parse(invocation_value(inv, "site", i), &site, f);

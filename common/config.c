@@ -161,14 +161,16 @@ static enum err item(struct config_node *n, const char *key, size_t index, enum 
         return ERR_NOT_FOUND;
     }
     if (v->kind != CONFIG_LIST) {
-        return complain(n, v->line, key, ret_failure, "must be a list of %s", must_be);
+        complain(n, v->line, key, ret_failure, "must be a list of %s", must_be);
+        return ERR_CONFIG;
     }
     if (index >= v->n_children) {
         return ERR_NOT_FOUND;
     }
     struct config_node *found = v->children[index];
     if (found->kind != kind || (kind == CONFIG_TEXT && !has_value(found))) {
-        return complain(n, found->line, key, ret_failure, "must be a list of %s", must_be);
+        complain(n, found->line, key, ret_failure, "must be a list of %s", must_be);
+        return ERR_CONFIG;
     }
     *ret_node = found;
     return OK;

@@ -22,7 +22,7 @@ static const char operation[] = "read the configuration";
 
 struct conversion {
     struct config *config;
-    yaml_document_t *document;
+    yaml_document_t document;
     size_t n_nodes;
     struct failure *ret_failure;
 };
@@ -83,7 +83,7 @@ static enum err convert_list(struct conversion *c, const yaml_node_t *y, struct 
             where = NULL;
             return no_memory(c);
         }
-        yaml_node_t *item = yaml_document_get_node(c->document, y->data.sequence.items.start[i]);
+        yaml_node_t *item = yaml_document_get_node(&c->document, y->data.sequence.items.start[i]);
         enum err err = convert(c, item, where, depth + 1, &n->children[i]);
         if (err != OK) {
             return err;
@@ -95,8 +95,8 @@ static enum err convert_list(struct conversion *c, const yaml_node_t *y, struct 
 
 static enum err convert_pair(struct conversion *c, const yaml_node_pair_t *pair,
                              struct config_node *n, int depth) {
-    yaml_node_t *key = yaml_document_get_node(c->document, pair->key);
-    yaml_node_t *value = yaml_document_get_node(c->document, pair->value);
+    yaml_node_t *key = yaml_document_get_node(&c->document, pair->key);
+    yaml_node_t *value = yaml_document_get_node(&c->document, pair->value);
     unsigned line = (unsigned)key->start_mark.line + 1;
     AUTO(auto_free) char *where = NULL;
     size_t i = n->n_children;
@@ -194,12 +194,10 @@ static enum err parser_complaint(struct conversion *c, const yaml_parser_t *p) {
 }
 
 static enum err parse(struct conversion *c, yaml_parser_t *p) {
-    yaml_document_t document, second;
-    if (!yaml_parser_load(p, &document)) {
+    if (!yaml_parser_load(p, &c->document)) {
         return parser_complaint(c, p);
     }
-    c->document = &document;
-    yaml_node_t *root = yaml_document_get_root_node(&document);
+    yaml_node_t *root = yaml_document_get_root_node(&c->document);
     enum err err;
     if (root == NULL || (root->type == YAML_SCALAR_NODE && root->data.scalar.length == 0)) {
         err = empty_root(c);
@@ -210,18 +208,18 @@ static enum err parse(struct conversion *c, yaml_parser_t *p) {
         err = convert(c, root, "", 0, &c->config->root);
     }
     bool more = root != NULL && err == OK;
-    yaml_document_delete(&document);
+    yaml_document_delete(&c->document);
     if (!more) {
         return err;
     }
-    if (!yaml_parser_load(p, &second)) {
+    if (!yaml_parser_load(p, &c->document)) {
         return parser_complaint(c, p);
     }
-    root = yaml_document_get_root_node(&second);
+    root = yaml_document_get_root_node(&c->document);
     if (root != NULL) {
         err = complain(c, (unsigned)root->start_mark.line + 1, "only one document is allowed", "");
     }
-    yaml_document_delete(&second);
+    yaml_document_delete(&c->document);
     return err;
 }
 

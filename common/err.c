@@ -14,7 +14,11 @@ static const struct {
     enum exit_code exit;
 } table[ERR_COUNT] = {
 #define X(id, name_, retry_, status_, exit_, text_)                                                \
-    [id] = {.name = name_, .text = text_, .retry = retry_, .grpc_status = status_, .exit = exit_},
+    [id] = {.name = (name_),                                                                       \
+            .text = (text_),                                                                       \
+            .retry = (retry_),                                                                     \
+            .grpc_status = (status_),                                                              \
+            .exit = (exit_)},
     ERR_TABLE(X)
 #undef X
 };

@@ -43,6 +43,10 @@ void location_deinit(struct location *l) {
     *l = (struct location){0};
 }
 
+static enum err too_long(struct failure *f, const void *text, size_t len) {
+    return complain(f, text, len, "it is too long", "use a shorter path");
+}
+
 static void copy_name(char *to, const char *from, size_t len) {
     memcpy(to, from, len);
     to[len] = '\0';
@@ -97,6 +101,9 @@ static enum err set_posix(const char *site, size_t site_len, const char *agent, 
     }
     if (memchr(path, '\0', path_len) != NULL) {
         return complain(ret_failure, text, text_len, "there is a NUL in its path", NULL);
+    }
+    if (path_len > LOCATION_MAX_BYTES) {
+        return too_long(ret_failure, text, text_len);
     }
     l.bytes = malloc(path_len + 2);
     if (l.bytes == NULL) {
@@ -162,6 +169,9 @@ static enum err set_s3(const char *store, size_t store_len, const char *bucket, 
     if (key_len > 0 && memchr(key, '\0', key_len) != NULL) {
         return complain(ret_failure, text, text_len, "there is a NUL in its key", remedy);
     }
+    if (key_len > LOCATION_MAX_BYTES) {
+        return too_long(ret_failure, text, text_len);
+    }
     l.bytes = malloc(key_len + 1);
     if (l.bytes == NULL) {
         return no_memory(ret_failure, text, text_len);
@@ -218,6 +228,9 @@ enum err location_https(const char *url, size_t len, struct location *ret_locati
                             "write them as %20 and the like");
         }
     }
+    if (len > LOCATION_MAX_BYTES) {
+        return too_long(ret_failure, url, len);
+    }
     struct location l = {.kind = LOCATION_HTTPS, .len = len, .bytes = malloc(len + 1)};
     if (l.bytes == NULL) {
         return no_memory(ret_failure, url, len);
@@ -238,7 +251,7 @@ enum err location_parse(const void *bytes, size_t len, struct location *ret_loca
                         struct failure *ret_failure) {
     const char *text = bytes;
     if (len > LOCATION_MAX_BYTES) {
-        return complain(ret_failure, text, len, "it is too long", "use a shorter path");
+        return too_long(ret_failure, text, len);
     }
     if (begins(text, len, "https://")) {
         return location_https(text, len, ret_location, ret_failure);

@@ -81,12 +81,13 @@ enum err conn_hello(struct conn *c, const struct conn_hello *o, struct failure *
     struct frame_header h = {.type = FRAME_HELLO};
     enum err e;
 
-    if (strlen(o->cluster) >= sizeof(hello.cluster) || strlen(o->agent) >= sizeof(hello.agent)) {
+    size_t cluster_len = strlen(o->cluster), agent_len = strlen(o->agent);
+    if (cluster_len >= sizeof(hello.cluster) || agent_len >= sizeof(hello.agent)) {
         return failure_set(ret_failure, ERR_INVALID, "connect", o->agent, strlen(o->agent),
                            "this name is too long");
     }
-    strcpy(hello.cluster, o->cluster);
-    strcpy(hello.agent, o->agent);
+    memcpy(hello.cluster, o->cluster, cluster_len);
+    memcpy(hello.agent, o->agent, agent_len);
     memcpy(hello.nonce, c->local_nonce, sizeof(hello.nonce));
     begin_handshake(c);
     h.length = (uint32_t)frame_hello_encode(&hello, buf);
@@ -135,7 +136,7 @@ static enum err check_hello(struct conn *c, const struct frame_hello *hello, con
 
 enum err conn_welcome(struct conn *c, const char *cluster, const char *agent,
                       struct failure *ret_failure) {
-    struct frame_hello hello;
+    struct frame_hello hello = {0};
     struct frame_welcome w = {.version = FRAME_VERSION_MAX};
     struct frame_header h;
     uint8_t buf[FRAME_HELLO_MAX];

@@ -287,7 +287,6 @@ static void sync_file_systems(struct dir_set *s) {
 }
 
 enum err dir_set_sync(struct dir_set *s, struct failure *ret_failure) {
-    enum err first = OK;
     for (struct dir *d = s->dirs; d; d = d->next) {
         d->synced = OK;
     }
@@ -298,14 +297,13 @@ enum err dir_set_sync(struct dir_set *s, struct failure *ret_failure) {
         if (!d->changed && d->n_made_above == 0) {
             continue;
         }
-        d->synced = sync_dir(d, first == OK ? ret_failure : NULL);
-        if (first == OK) {
-            first = d->synced;
-        }
-        // A second fsync proves nothing: who used it learns of the failure, now or never.
+        d->synced = sync_dir(d, s->sync_failure.err == OK ? &s->sync_failure : NULL);
         d->changed = false;
         d->n_made_above = 0;
     }
     close_idle(s);
-    return first;
+    if (s->sync_failure.err != OK && ret_failure) {
+        *ret_failure = s->sync_failure;
+    }
+    return s->sync_failure.err;
 }

@@ -36,6 +36,7 @@ struct dir_set {
     size_t n_dirs;
     uint8_t *joined; // scratch of dir_set_join()
     size_t joined_cap;
+    struct failure sync_failure; // of the first sync that failed; err OK: none has
 };
 
 enum {
@@ -64,7 +65,8 @@ MUST_CHECK enum err dir_set_get_parent(struct dir_set *s, const uint8_t *full, s
 void dir_set_forget(struct dir_set *s, struct dir *d);
 size_t dir_set_n_changed(const struct dir_set *s);
 // fsync of all that changed (one syncfs if they are many); each says in `synced` how it went.
-// The first error; the others are tried all the same.
+// The first error; the others are tried all the same. A set whose sync failed once says so for
+// ever: another fsync proves nothing, and who changed the directory may not have been told.
 MUST_CHECK enum err dir_set_sync(struct dir_set *s, struct failure *ret_failure);
 
 #endif

@@ -72,21 +72,23 @@ static enum err check_receipt(struct sink_posix *p, const struct object_entry *e
                               const struct receipt *open, struct failure *ret_failure) {
     if (open->len < RECEIPT_HEADER_BYTES || memcmp(open->bytes, receipt_magic, 4) != 0 ||
         open->bytes[4] != RECEIPT_OPEN) {
-        return sink_posix_fail(p, e, ERR_INVALID, "open temporary",
-                               "not the receipt of an open temporary file", ret_failure);
+        sink_posix_fail(p, e, ERR_INVALID, "open temporary",
+                        "not the receipt of an open temporary file", ret_failure);
+        return ERR_INVALID;
     }
     return OK;
 }
 
 static enum err changed(struct sink_posix *p, const struct object_entry *e,
                         struct failure *ret_failure) {
-    return sink_posix_fail(p, e, ERR_DEST_CHANGED, "open temporary", NULL, ret_failure);
+    sink_posix_fail(p, e, ERR_DEST_CHANGED, "open temporary", NULL, ret_failure);
+    return ERR_DEST_CHANGED;
 }
 
 enum err sink_posix_open_large(struct sink *s, const struct object_entry *e, const char *temp,
                                struct receipt *ret_receipt, struct failure *ret_failure) {
     struct sink_posix *p = sink_posix_of(s);
-    struct dir *dir;
+    struct dir *dir = NULL;
     char name[256];
     AUTO(auto_close) int fd = -1;
     enum err err = sink_posix_create(p, e, temp, &dir, name, &fd, ret_failure);
@@ -94,7 +96,7 @@ enum err sink_posix_open_large(struct sink *s, const struct object_entry *e, con
         return err;
     }
     struct stat st;
-    struct identity id;
+    struct identity id = {0};
     int errnum = 0;
     const char *operation = "replace";
     if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
@@ -131,7 +133,7 @@ static enum err open_own(struct sink_posix *p, const struct object_entry *e, con
                    ? ERR_DEST_CHANGED
                    : sink_posix_errno(p, e, errno, "open temporary", ret_failure);
     }
-    struct identity id;
+    struct identity id = {0};
     int errnum = identify(fd, &id);
     if (errnum != 0) {
         return sink_posix_errno(p, e, errnum, "stat", ret_failure);
@@ -160,8 +162,8 @@ static enum err temp_parent(struct sink_posix *p, const struct object_entry *e,
 enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, const char *temp,
                               const struct receipt *open, struct failure *ret_failure) {
     struct sink_posix *p = sink_posix_of(s);
-    struct dir *dir;
-    int fd;
+    struct dir *dir = NULL;
+    int fd = -1;
     enum err err = temp_parent(p, e, open, &dir, p->open.name, ret_failure);
     if (err != OK) {
         return err;
@@ -225,15 +227,15 @@ static enum err find_own(struct sink_posix *p, const struct object_entry *e, con
 enum err sink_posix_sync_large(struct sink *s, const struct object_entry *e, const char *temp,
                                const struct receipt *open, struct failure *ret_failure) {
     struct sink_posix *p = sink_posix_of(s);
-    struct dir *dir;
+    struct dir *dir = NULL;
     char name[256];
     enum err err = temp_parent(p, e, open, &dir, name, ret_failure);
     if (err != OK) {
         return err;
     }
     AUTO(auto_close) int fd = -1;
-    bool is_final;
-    struct identity id;
+    bool is_final = false;
+    struct identity id = {0};
     err = find_own(p, e, dir, name, temp, open, &fd, &id, &is_final, ret_failure);
     if (err != OK) {
         return err == ERR_DEST_CHANGED ? changed(p, e, ret_failure) : err;
@@ -308,7 +310,10 @@ static enum err copy_all(struct sink_posix *p, const struct object_entry *e, int
         if (data >= 0) {
             pos = (uint64_t)data;
             off_t hole = lseek(from, data, SEEK_HOLE);
-            end = hole > data ? (uint64_t)hole : size;
+            end = hole > data && (uint64_t)hole < size ? (uint64_t)hole : size;
+        }
+        if (pos >= size) {
+            break; // somebody writes behind the end
         }
         uint64_t n = end - pos < COPY_STEP_BYTES ? end - pos : COPY_STEP_BYTES;
         int errnum = copy_data(from, to, pos, n);
@@ -422,7 +427,7 @@ enum err sink_posix_finish_large(struct sink *s, const struct object_entry *e, c
     (void)parts; // they are in the file
 
     struct sink_posix *p = sink_posix_of(s);
-    struct dir *dir;
+    struct dir *dir = NULL;
     char name[256];
     enum err err = temp_parent(p, e, open, &dir, name, ret_failure);
     if (err != OK) {

@@ -65,9 +65,9 @@ enum err sink_posix_remove_temp(struct sink *s, const struct object_entry *e, co
     if (err != OK) {
         return is_absent(err) ? OK : err;
     }
-    if (unlinkat(dir->fd, temp, 0) != 0) {
-        return errno == ENOENT ? OK
-                               : sink_posix_errno(p, e, errno, "remove temporary", ret_failure);
+    // Also if it is not there: who removed it may have ended before the sync.
+    if (unlinkat(dir->fd, temp, 0) != 0 && errno != ENOENT) {
+        return sink_posix_errno(p, e, errno, "remove temporary", ret_failure);
     }
     return sink_posix_changed(p, dir, ret_failure);
 }
@@ -266,8 +266,9 @@ enum err sink_posix_remove(struct sink *s, const struct object_entry *e,
     if (err != OK) {
         return is_absent(err) ? OK : err;
     }
-    if (unlinkat(dir->fd, name, e->type == OBJECT_DIRECTORY ? AT_REMOVEDIR : 0) != 0) {
-        return errno == ENOENT ? OK : sink_posix_errno(p, e, errno, "remove", ret_failure);
+    if (unlinkat(dir->fd, name, e->type == OBJECT_DIRECTORY ? AT_REMOVEDIR : 0) != 0 &&
+        errno != ENOENT) {
+        return sink_posix_errno(p, e, errno, "remove", ret_failure);
     }
     return sink_posix_changed(p, dir, ret_failure);
 }

@@ -53,6 +53,9 @@ static enum err resume(struct source_agent *a, struct agent_trouble *t,
         if (e) {
             return e;
         }
+        if (o->n_digests > 0 && o->start + o->n_digests * LEAF_BYTES >= o->end) {
+            o->n_digests--; // all is known but the end: the last leaf once more
+        }
         r = &a->requests[a->head];
         r->from = o->start + o->n_digests * LEAF_BYTES;
         r->range.length = o->end - r->range.offset; // of the version that is pinned
@@ -129,9 +132,6 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
             o->ended = false;
             o->hole_left = 0;
             if (agent_take_object(a, &h, &found.entry, &t) == OK) {
-                struct object_entry listed;
-                object_table_get(&a->table, range->index, &listed);
-                found.entry.id = listed.id;
                 o->version = found.entry.version;
                 o->start = o->pos = o->wire_pos = h.offset;
                 o->end = h.offset + h.aux;

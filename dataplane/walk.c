@@ -126,6 +126,12 @@ static enum err walk_entry(struct walk *w, int dir_fd, const char *name,
     size_t name_len = strlen(name), path_len = w->dir_len + name_len;
     struct failure failure = {0};
     enum err e;
+    if (name_len > NAME_MAX) { // network file systems have such, which no call takes
+        fail(o, w->path, w->dir_len > 0 ? w->dir_len - 1 : 0, ERR_NAME_TOO_LONG, 0, "list",
+             "a name in it is longer than 255 bytes", &failure);
+        e = w->sink->failed(w->sink->user, &failure);
+        return e == OK ? OK : failure_set(ret_failure, e, "pass on a failure", NULL, 0, NULL);
+    }
     memcpy(w->path + w->dir_len, name, name_len);
     if (path_len > OBJECT_PATH_MAX) {
         e = fail(o, w->path, path_len, ERR_NAME_TOO_LONG, 0, "list",

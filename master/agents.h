@@ -21,6 +21,7 @@ void agents_free(struct agents *a);
 void agent_service_add(struct rpc_server *s, struct core *c);
 
 // Where is this? The longest root that contains the path wins. For @write a writable one.
+// ERR_AGAIN: agents that came just now are still being asked whether they share the volume.
 // ERR_NOT_FOUND (site unknown: the remedy lists those known), ERR_NO_AGENT (site known, none
 // connected), ERR_NO_VOLUME (remedy lists the site's roots), ERR_NOT_SHARED (several agents have
 // it, not proven to be the same: name one with SITE/AGENT:/path).
@@ -37,6 +38,9 @@ void agents_list_free(Sluice__V1__ListAgentsResponse *m);
 // ERR_NOT_FOUND.
 MUST_CHECK enum err agents_drain(struct agents *a, const char *agent, bool draining,
                                  struct failure *ret_failure);
+// The loop runs: if it did not for a while (a stopped process, a suspended machine), what the
+// agents sent meanwhile has not been read yet, and none of them is to be taken for lost.
+void agents_loop_runs(struct agents *a);
 size_t agents_connected(const struct agents *a);
 void agents_say_goodbye(struct agents *a); // the master stops
 

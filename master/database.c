@@ -4,19 +4,16 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "master/database_request.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     GROUP_MAX = 512,            // requests in one transaction
@@ -295,35 +292,6 @@ static void *lane_main(void *arg) {
 }
 
 // ---- opening and closing ----
-static enum err lock_state_dir(const char *state_dir, int *ret_fd, struct failure *ret_failure) {
-    if (mkdir(state_dir, 0700) != 0 && errno != EEXIST) {
-        return failure_errno(ret_failure, errno, "mkdir", state_dir, strlen(state_dir));
-    }
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/lock", state_dir);
-    if (n < 0 || (size_t)n >= sizeof path) {
-        return failure_set(ret_failure, ERR_NAME_TOO_LONG, "open", state_dir, strlen(state_dir),
-                           NULL);
-    }
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return failure_errno(ret_failure, errno, "open", path, strlen(path));
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        int errnum = errno;
-        close(fd);
-        if (errnum != EWOULDBLOCK) {
-            return failure_errno(ret_failure, errnum, "flock", path, strlen(path));
-        }
-        failure_set(ret_failure, ERR_LOCKED, "flock", path, strlen(path),
-                    "another master uses this state directory");
-        failure_remedy(ret_failure,
-                       "stop the other master, or give this one a state_dir of its own");
-        return ERR_LOCKED;
-    }
-    *ret_fd = fd;
-    return OK;
-}
 
 static enum err lane_start(struct lane *l, struct failure *ret_failure) {
     int errnum = pthread_create(&l->thread, NULL, lane_main, l);
@@ -361,7 +329,7 @@ enum err database_open(const char *state_dir, struct loop *core, struct database
         free(d);
         return failure_set(ret_failure, ERR_NO_MEMORY, "database_open", NULL, 0, NULL);
     }
-    enum err e = lock_state_dir(state_dir, &d->lock_fd, ret_failure);
+    enum err e = daemon_lock_directory(state_dir, &d->lock_fd, ret_failure);
     if (e == OK) {
         e = store_sqlite_open(state_dir, true, &d->writer.store, ret_failure);
     }

@@ -298,6 +298,13 @@ void change_large_put(struct change *c, const struct large_row *l) {
     row_blob(c, r, l->receipt);
 }
 
+void change_large_fresh(struct change *c, const char *flow, uint64_t object) {
+    struct row *r = add_row(c, ROW_LARGE_FRESH, flow);
+    if (r != NULL) {
+        row_number(r, object);
+    }
+}
+
 void change_large_remove(struct change *c, const char *flow, uint64_t object) {
     struct row *r = add_row(c, ROW_LARGE_REMOVE, flow);
     if (r != NULL) {

@@ -33,6 +33,7 @@ enum row_kind {
     ROW_WALK_STATE,
     ROW_WALK_REMOVE,
     ROW_LARGE_PUT,
+    ROW_LARGE_FRESH,
     ROW_LARGE_REMOVE,
     ROW_SEEN_ADD,
     ROW_SEEN_DROP,

@@ -106,6 +106,7 @@ struct walk_row {
         uint64_t objects, bytes, objects_done, bytes_done, failed, skipped;
     } counts;
     struct blob entry; // object table with the directory
+    bool failed;       // out, of the deepest: it is among the failed objects
 };
 void change_walk_put(struct change *c, const struct walk_row *w);
 void change_walk_state(struct change *c, const struct walk_row *w); // all but the entry
@@ -144,6 +145,7 @@ struct large_row {
     struct blob receipt; // of OPEN
 };
 void change_large_put(struct change *c, const struct large_row *l);
+void change_large_fresh(struct change *c, const char *flow, uint64_t object);
 void change_large_remove(struct change *c, const char *flow, uint64_t object); // acks too
 typedef void database_larges_fn(void *arg, enum err result, const struct large_row *rows,
                                 size_t n_rows);

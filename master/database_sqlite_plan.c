@@ -321,6 +321,7 @@ static enum err read_walks(struct store_sqlite *s, struct query *q, struct arena
             .failed = (uint64_t)sqlite3_column_int64(st, 11),
             .skipped = (uint64_t)sqlite3_column_int64(st, 12),
         };
+        w->failed = which == SQL_WALK_DEEPEST && sqlite3_column_int(st, 14) != 0;
         if (!sqlite_column_blob(st, 13, a, &w->entry)) {
             e = ERR_NO_MEMORY;
             break;

@@ -98,6 +98,7 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
         {"INSERT OR REPLACE INTO large (flow, object, state, size, acked_bytes, next_offset,"
          " generation, attempt, fresh, opened, quiet_ms, entry, receipt)"
          " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"},
+    [ROW_LARGE_FRESH] = {"UPDATE large SET fresh = 1 WHERE flow = ?1 AND object = ?2"},
     [ROW_LARGE_REMOVE] = {"DELETE FROM ack WHERE flow = ?1 AND object = ?2",
                           "DELETE FROM large WHERE flow = ?1 AND object = ?2"},
     [ROW_ACK_ADD] = {"INSERT OR REPLACE INTO ack (flow, agent, boot_id, object, offset, length,"

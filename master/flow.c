@@ -64,8 +64,8 @@ enum err flow_move(struct core *c, struct flow *f, enum flow_event ev, const cha
         }
     }
     flow_recount(c->flows, e);
-    log_move(f, from, ev, reason);
-    if (e->stored) { // if not: flow_accept() stores it whole
+    if (e->stored) { // if not: flow_accept() stores it whole, and logs it then
+        log_move(f, from, ev, reason);
         flow_event_stored(c, e, "state_changed");
     }
     return OK;
@@ -135,6 +135,7 @@ static void on_inserted(void *arg, enum err result, const char *existing, bool s
     if (result == OK && existing == NULL) {
         e->stored = true;
         log_accepted(e);
+        log_move(&e->flow, FLOW_INITIALIZED, FLOW_EV_STARTED, "accepted");
         a->done(a->arg, e->flow.id, false, NULL);
         flow_after_look(c, e);
         flow_committed(c, e);
@@ -411,7 +412,7 @@ void flow_terminate(struct core *c, struct flow *f, const char *reason,
                   LOG_STR("reason", reason));
         f->cancel_wanted = true;
         struct failure why = {0};
-        (void)failure_set(&why, ERR_CANCELLED, "flow", NULL, 0, "cancelled%s%s",
+        (void)failure_set(&why, ERR_CANCELLED, "go on", NULL, 0, "cancelled%s%s",
                           reason[0] == '\0' ? "" : ": ", reason);
         flow_end(c, e, OUTCOME_CANCELLED, &why);
     }

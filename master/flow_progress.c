@@ -142,7 +142,7 @@ static void check_deadline(struct flows *fl, struct flow_entry *e) {
         return;
     }
     struct failure why = {0};
-    (void)failure_set(&why, ERR_DEADLINE, "flow", NULL, 0,
+    (void)failure_set(&why, ERR_DEADLINE, "go on", NULL, 0,
                       "the flow's deadline passed before it was done");
     failure_remedy(&why, "retry it with a later deadline, or with none");
     flow_end(fl->core, e, f->progress.objects_done > 0 ? OUTCOME_PARTIAL : OUTCOME_FAILED, &why);

@@ -40,7 +40,8 @@ void planner_flow_abandon(struct planner *p, struct flow *f, void (*done)(void *
 void planner_want_tasks(struct planner *p, const char *flow, uint32_t n);
 // The spec of a task that the scheduler has. It belongs to the planner until the task's result.
 // NULL: unknown.
-const Sluice__V1__TaskSpec *planner_spec(struct planner *p, uint64_t task_id, uint32_t *ret_attempt);
+const Sluice__V1__TaskSpec *planner_spec(struct planner *p, uint64_t task_id,
+                                         uint32_t *ret_attempt);
 // The newest lease of a task, as it was given out: names of temporaries are made from it.
 void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, const char *agent);
 
@@ -56,12 +57,16 @@ void planner_unrunnable(struct planner *p, uint64_t task_id, enum err why);
 void planner_lease_closed(struct planner *p, uint64_t task_id, struct epoch epoch,
                           const char *agent, enum lease_closed_how how);
 
+// An agent has registered and told what it holds (after scheduler_agent_reported()): leases of
+// earlier terms that it does not hold are closed.
+void planner_agent_reported(struct planner *p, const char *agent);
+
 // A page of the listing under a lease that is the newest of its LIST task. @committed tells
 // whether to go on (OK) or to stop (the flow is gone, the listing superseded). Never called from
 // within. A page with `lease` set is the first of a new stream: the listing begins again. The
 // last page does not end the lease: that is the TaskResult's.
 void planner_page(struct planner *p, const char *agent, uint64_t task_id, struct epoch epoch,
-                  const Sluice__V1__ListPage *page,
-                  void (*committed)(void *arg, enum err result), void *arg);
+                  const Sluice__V1__ListPage *page, void (*committed)(void *arg, enum err result),
+                  void *arg);
 
 #endif

@@ -67,7 +67,7 @@ struct scheduler_task {
     uint32_t cost_objects;
     bool can_yield;             // BATCH, PART
     bool exclusive;             // not leased again before the lease of a lost agent is closed
-    uint32_t attempt;           // 1 at first
+    uint32_t attempt;           // 1 at first; rises with each result that was not the last
     char avoid[PLACE_NAME_MAX]; // failed there before: another agent if there is one
     int64_t not_before_ms;
 };

@@ -193,7 +193,7 @@ void scheduler_agent_down(struct scheduler *s, const char *agent, bool clean, in
     }
     if (clean) {
         a->up = false;
-            close_all(s, a, CLOSED_RELEASED, false);
+        close_all(s, a, CLOSED_RELEASED, false);
         sched_agent_refresh(s, a, false);
         sched_timer_disarm(s, &a->timer);
     } else if (a->up) {

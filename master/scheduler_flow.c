@@ -271,7 +271,9 @@ enum err sched_queue_get(struct scheduler *s, struct sched_flow *f, const struct
     if (t->rule == EXECUTOR_AGENT) {
         set_text(k.agent, t->agent);
     }
-    uint64_t hash = hash_bytes(&k, sizeof(k));
+    // Of values, not of addresses, so that any run can be replayed.
+    uint64_t hash = hash_text(f->spec.id) + hash_text(k.agent) * 31 +
+                    hash_u64((uint64_t)k.rule * 2 + (uint64_t)k.reads);
     struct sched_queue *q = queue_find(s, &k, hash);
     if (q != NULL) {
         *ret_queue = q;

@@ -83,6 +83,8 @@ struct sched_task {
     enum task_state state;
     uint64_t cost; // bytes, objects included
     bool can_yield, exclusive;
+    // A lease of an earlier term may come to light: no result of this task was accepted since.
+    bool claimable;
     char *avoid; // owned; NULL: nobody
     int64_t pending_since_ms;
     struct epoch newest;       // of the last lease; 0: never leased in this term

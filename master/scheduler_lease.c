@@ -231,7 +231,8 @@ static void supersede(struct scheduler *s, struct sched_lease *l) {
     sched_lease_order(s, l, SCHED_REVOKE);
 }
 
-// A lease of an earlier term, or of an earlier incarnation, comes to light. NULL: a newer one is known, or it comes too late.
+// A lease of an earlier term, or of an earlier incarnation, comes to light. NULL: a newer one is
+// known, or it comes too late.
 static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uint64_t task_id,
                                  struct epoch epoch) {
     struct sched_task *t = sched_task_find(s, task_id);
@@ -241,7 +242,8 @@ static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uin
                                           : (struct epoch){0, 0};
     // Its own newest one again: closed with the agent's former incarnation, whose result was kept.
     bool again = t != NULL && t->lease == NULL && epoch_compare(epoch, newest) == 0;
-    bool earlier = epoch.term < s->options.term && epoch_compare(epoch, newest) > 0;
+    bool earlier = epoch.term < s->options.term && epoch_compare(epoch, newest) > 0 &&
+                   (t == NULL || t->claimable);
     if (epoch.term == 0 || !(again || earlier) || (t == NULL && !sched_is_reconciling(s)) ||
         (t != NULL && t->state == TASK_GIVEN_UP)) {
         return NULL;
@@ -350,7 +352,7 @@ enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_
         }
     } else if (t != NULL && epoch.term > 0) {
         int order = epoch_compare(epoch, t->newest);
-        if (order == 0 || (order > 0 && earlier)) {
+        if (order == 0 || (order > 0 && earlier && t->claimable)) {
             finish(s, t, l);
             return OK;
         }

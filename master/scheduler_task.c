@@ -161,6 +161,7 @@ enum err scheduler_task_add(struct scheduler *s, const struct scheduler_task *sp
         return e;
     }
     t->flow = f;
+    t->claimable = f->spec.restored && (spec->attempt <= 1 || sched_is_reconciling(s));
     t->queue->n_tasks++;
     f->n_pending++;
     s->n_tasks++;

@@ -41,6 +41,20 @@ static json_t *bytes_to_json(const ProtobufCBinaryData *b) {
     return json_pack("{s:s}", "b64", b64);
 }
 
+// STARTED for the value FLOW_STATE_STARTED of the enum FlowState; other names as they are.
+static const char *without_prefix(const char *name, const char *enum_name) {
+    const char *at = name;
+    for (const char *t = enum_name; *t != '\0'; t++) {
+        if (t != enum_name && isupper((unsigned char)*t) && *at++ != '_') {
+            return name;
+        }
+        if (*at++ != (char)toupper((unsigned char)*t)) {
+            return name;
+        }
+    }
+    return *at == '_' ? at + 1 : name;
+}
+
 // FLOW_STATE_UNSPECIFIED of FlowState is "unspecified", STARTED is "started".
 static json_t *enum_to_json(const ProtobufCEnumDescriptor *d, int value) {
     const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(d, value);
@@ -49,18 +63,7 @@ static json_t *enum_to_json(const ProtobufCEnumDescriptor *d, int value) {
     if (v == NULL) {
         return json_integer(value);
     }
-    const char *name = v->name, *at = name;
-    for (const char *t = d->short_name; at != NULL && *t != '\0'; t++) {
-        if (t != d->short_name && isupper((unsigned char)*t)) {
-            at = *at == '_' ? at + 1 : NULL;
-        }
-        if (at != NULL) {
-            at = *at == (char)toupper((unsigned char)*t) ? at + 1 : NULL;
-        }
-    }
-    if (at != NULL && *at == '_') {
-        name = at + 1;
-    }
+    const char *name = without_prefix(v->name, d->short_name);
     for (; name[n] != '\0' && n + 1 < sizeof text; n++) {
         text[n] = (char)tolower((unsigned char)name[n]);
     }

@@ -156,7 +156,9 @@ void rpc_status_failure(const struct rpc_status *s, struct failure *ret_failure)
                                              s->failure_len, RPC_MAX_UNPACKED_BYTES, &m) == OK) {
         failure_from_message((const Sluice__V1__Failure *)m, ret_failure);
         protobuf_c_message_free_unpacked(m, NULL);
-        return;
+        if (ret_failure->err != OK) {
+            return;
+        } // else it says nothing of use
     }
     enum err err = s->code == GRPC_STATUS_OK ? ERR_PROTOCOL : err_of_status(s->code);
     const char *detail = s->detail != NULL ? s->detail : "";

@@ -178,7 +178,15 @@ static void with_imports(const struct reflection *d, size_t i, bool seen[FILES_M
 
 // ---- answers ----
 
-static void answer_services(struct rpc *r, const struct reflection *d, Response *a) {
+static Response response_to(const Request *q) {
+    Response a = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
+    a.valid_host = q->host;
+    a.original_request = (Request *)(uintptr_t)q;
+    return a;
+}
+
+static void answer_services(struct rpc *r, const struct reflection *d, const Request *q) {
+    Response a = response_to(q);
     Grpc__Reflection__V1__ListServiceResponse list =
         GRPC__REFLECTION__V1__LIST_SERVICE_RESPONSE__INIT;
     Grpc__Reflection__V1__ServiceResponse items[SERVICES_MAX], *pointers[SERVICES_MAX];
@@ -189,13 +197,15 @@ static void answer_services(struct rpc *r, const struct reflection *d, Response 
     }
     list.service = pointers;
     list.n_service = d->n_services;
-    a->message_response_case =
+    a.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
-    a->list_services_response = &list;
-    rpc_send(r, &a->base);
+    a.list_services_response = &list;
+    rpc_send(r, &a.base);
 }
 
-static void answer_file(struct rpc *r, const struct reflection *d, size_t file, Response *a) {
+// @file n_files: there is no such file.
+static void answer_file(struct rpc *r, const struct reflection *d, const Request *q, size_t file) {
+    Response a = response_to(q);
     Grpc__Reflection__V1__FileDescriptorResponse files =
         GRPC__REFLECTION__V1__FILE_DESCRIPTOR_RESPONSE__INIT;
     Grpc__Reflection__V1__ErrorResponse error = GRPC__REFLECTION__V1__ERROR_RESPONSE__INIT;
@@ -204,38 +214,35 @@ static void answer_file(struct rpc *r, const struct reflection *d, size_t file, 
     if (file < d->n_files) {
         with_imports(d, file, seen, packed, &files.n_file_descriptor_proto);
         files.file_descriptor_proto = packed;
-        a->message_response_case =
+        a.message_response_case =
             GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
-        a->file_descriptor_response = &files;
+        a.file_descriptor_response = &files;
     } else {
         error.error_code = GRPC_STATUS_NOT_FOUND;
         error.error_message = (char *)(uintptr_t) "not found";
-        a->message_response_case =
+        a.message_response_case =
             GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
-        a->error_response = &error;
+        a.error_response = &error;
     }
-    rpc_send(r, &a->base);
+    rpc_send(r, &a.base);
 }
 
 static void answer(struct rpc *r, const ProtobufCMessage *m) {
     const struct reflection *d = rpc_server_user(r);
     const Request *q = (const Request *)m;
-    Response a = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
-    a.valid_host = q->host;
-    a.original_request = (Request *)(uintptr_t)q;
     // Other kinds of question are about extensions, which we have none of.
     if (q->message_request_case ==
         GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES) {
-        answer_services(r, d, &a);
+        answer_services(r, d, q);
     } else if (q->message_request_case ==
                GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME) {
-        answer_file(r, d, file_named(d, q->file_by_filename), &a);
+        answer_file(r, d, q, file_named(d, q->file_by_filename));
     } else if (
         q->message_request_case ==
         GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL) {
-        answer_file(r, d, file_declaring(d, q->file_containing_symbol), &a);
+        answer_file(r, d, q, file_declaring(d, q->file_containing_symbol));
     } else {
-        answer_file(r, d, d->n_files, &a);
+        answer_file(r, d, q, d->n_files);
     }
     enum { QUEUED_MAX = 16 }; // a client that asks and does not read
     if (rpc_queued_messages(r) > QUEUED_MAX) {

@@ -2,7 +2,6 @@
 // The promises of dataplane/source.h, checked against every source that can be made here.
 #include "common/cleanup.h"
 #include "dataplane/source_posix.h"
-#include "remote_source.h"
 #include "tests/contract/dataplane/served_source.h"
 #include "tests/lib/tree.h"
 

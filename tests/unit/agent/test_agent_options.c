@@ -82,6 +82,7 @@ static void errors_name_the_file_the_line_and_the_key(void **state) {
     refused(least, "  - {name: data, root: /usr}\n", "line 6", "two volumes");
     refused(least, "  - {name: b, root: usr}\n", "line 6", "absolute");
     refused(least, "  - {name: b, root: /usr, mode: ro}\n", "line 6", "mode");
+    refused(least, "  - {name: 'a b', root: /usr}\n", "line 6", "not a name");
     refused(least, "  - {root: /usr}\n", "line 6", "name");
     refused(least, "master: nowhere\n", "line 6", "HOST:PORT");
     refused(least, "buffer: 100KB\n", "line 6", "buffer");

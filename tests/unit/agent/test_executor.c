@@ -347,6 +347,79 @@ static void verify_gives_the_digest_that_the_batch_gave(void **state) {
     task_end(&t);
 }
 
+static void a_later_attempt_finds_what_an_earlier_one_did(void **state) {
+    (void)state;
+    struct task_message t;
+    scratch_write(&scratch, "from/a", "alpha", 5);
+    task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
+    task_add(&t, "a", scratch_path(&scratch, "from/a"));
+    task_lease(&t, "from", "to");
+    task_result_free(run(&t.lease));
+    t.lease.attempt = 2;
+    t.epoch.counter = 50;
+    Sluice__V1__TaskResult *r = run(&t.lease);
+    assert_true(r->done);
+    assert_int_equal(r->objects[0]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL);
+    assert_int_equal(r->bytes_moved, 0);
+    task_result_free(r);
+    task_end(&t);
+}
+
+// Runs it in this thread, after @before was done to the lease.
+static Sluice__V1__TaskResult *run_here(const Sluice__V1__Lease *m, void (*before)(struct lease *l),
+                                        enum run_end want) {
+    static _Alignas(4096) uint8_t buffer[64 << 10];
+    struct lease *l = NULL;
+    Sluice__V1__TaskResult *r = NULL;
+    assert_ok(lease_new(m, &hold, &l));
+    before(l);
+    assert_int_equal(run_task(&tools, l, buffer, sizeof buffer, &r), want);
+    lease_free(l);
+    return r;
+}
+
+static void revoke_lease(struct lease *l) {
+    lease_stop(l, LEASE_REVOKED);
+}
+
+static void what_has_not_begun_comes_back_when_asked(void **state) {
+    (void)state;
+    static const Sluice__V1__TaskKind kinds[] = {
+        SLUICE__V1__TASK_KIND__BATCH, SLUICE__V1__TASK_KIND__VERIFY, SLUICE__V1__TASK_KIND__LINK};
+    struct task_message t;
+    scratch_write(&scratch, "from/a", "alpha", 5);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        task_begin(&t, kinds[i], 1);
+        task_add(&t, "a", scratch_path(&scratch, "from/a"));
+        Sluice__V1__TaskResult *r = run_here(task_lease(&t, "from", "to"), lease_yield, RUN_RESULT);
+        assert_false(r->done);
+        assert_null(r->failure);
+        assert_int_equal(r->objects[0]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_UNSTARTED);
+        task_result_free(r);
+        assert_null(run_here(&t.lease, revoke_lease, RUN_STOPPED));
+        task_end(&t);
+    }
+    assert_int_equal(access(scratch_path(&scratch, "to/a"), F_OK), -1);
+}
+
+static void the_failures_of_a_thousand_objects_fit_into_one_message(void **state) {
+    (void)state;
+    struct task_message t;
+    char name[200];
+    task_begin(&t, SLUICE__V1__TASK_KIND__VERIFY, 1);
+    for (int i = 0; i < OBJECT_TABLE_MAX_OBJECTS; i++) {
+        (void)snprintf(name, sizeof name, "%0120d", i);
+        task_add_entry(&t, name, OBJECT_FILE, NULL);
+    }
+    Sluice__V1__TaskResult *r = run(task_lease(&t, NULL, "to"));
+    assert_true(r->done);
+    assert_int_equal(r->n_objects, OBJECT_TABLE_MAX_OBJECTS);
+    assert_true(sluice__v1__task_result__get_packed_size(r) < JOURNAL_RESULT_MAX_BYTES);
+    assert_string_equal(r->objects[999]->failure->code, "NOT_FOUND");
+    task_result_free(r);
+    task_end(&t);
+}
+
 static void what_cannot_begin_fails_with_its_reason(void **state) {
     (void)state;
     struct task_message t;
@@ -417,6 +490,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stat_tells_what_is_there, setup, teardown),
         cmocka_unit_test_setup_teardown(verify_gives_the_digest_that_the_batch_gave, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_later_attempt_finds_what_an_earlier_one_did, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_has_not_begun_comes_back_when_asked, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_failures_of_a_thousand_objects_fit_into_one_message,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(what_cannot_begin_fails_with_its_reason, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lease_that_lapsed_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_revoked_lease_is_told_as_stopped, setup, teardown),

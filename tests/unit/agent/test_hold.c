@@ -52,6 +52,17 @@ static void leases_from_before_a_lapse_stay_fenced(void **state) {
     assert_true(hold_may_act(&hold, hold_generation(&hold)));
 }
 
+static void another_hold_time_counts_at_once_but_revives_nothing(void **state) {
+    (void)state;
+    (void)hold_confirmed(&hold, 1000);
+    uint64_t before = hold_generation(&hold);
+    hold_set_ms(&hold, 500);
+    assert_int_equal(hold_ms_left(&hold), 500);
+    clock_fake_advance(&now, 501);
+    hold_set_ms(&hold, 60000);
+    assert_false(hold_may_act(&hold, before));
+}
+
 static struct lease *new_lease(void) {
     Sluice__V1__Epoch epoch = SLUICE__V1__EPOCH__INIT;
     Sluice__V1__TaskSpec spec = SLUICE__V1__TASK_SPEC__INIT;
@@ -125,6 +136,7 @@ int main(void) {
         cmocka_unit_test_setup(the_hold_counts_from_when_the_confirmed_message_was_sent, setup),
         cmocka_unit_test_setup(a_confirmation_that_is_overtaken_shortens_nothing, setup),
         cmocka_unit_test_setup(leases_from_before_a_lapse_stay_fenced, setup),
+        cmocka_unit_test_setup(another_hold_time_counts_at_once_but_revives_nothing, setup),
         cmocka_unit_test_setup(a_lease_acts_until_it_is_stopped, setup),
         cmocka_unit_test_setup(a_lease_is_fenced_when_the_hold_lapses, setup),
         cmocka_unit_test_setup(stopping_interrupts_what_is_waited_for, setup),

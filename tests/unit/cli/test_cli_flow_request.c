@@ -61,7 +61,7 @@ static void options_become_fields(void **state) {
     assert_ok(REQUEST(&r, &f, "a:/x", "b:/y", "--digest", "sha256", "--durability=task", "-p", "-3",
                       "--weight", "5", "-l", "run=7", "-l", "who=", "--retries", "9",
                       "--not-before", "+5s", "--deadline", "2026-01-31T12:00:00Z", "--request-id",
-                      "mine"));
+                      "mine", "--after", "F", "--after", "G"));
     const Sluice__V1__FlowSpec *s = r->spec;
     assert_int_equal(s->digest, SLUICE__V1__DIGEST_ALGORITHM__SHA_256);
     assert_int_equal(s->durability, SLUICE__V1__DURABILITY__TASK);
@@ -72,6 +72,8 @@ static void options_become_fields(void **state) {
     assert_int_equal(s->deadline_ms, 1769860800000);
     assert_int_equal(s->n_labels, 2);
     assert_string_equal(r->request_id, "mine");
+    assert_int_equal(s->n_after, 2);
+    assert_string_equal(s->after[1], "G");
     flow_request_free(r);
 }
 

@@ -107,6 +107,22 @@ static void a_nul_is_refused(void **state) {
     assert_err(location_from_message(NULL, &l, &f), ERR_INVALID);
 }
 
+static void parts_are_not_longer_than_a_text_may_be(void **state) {
+    AUTO(auto_free) char *bytes = malloc(LOCATION_MAX_BYTES + 1);
+    struct location l;
+    struct failure f;
+    (void)state;
+    memset(bytes, 'a', LOCATION_MAX_BYTES + 1);
+    assert_err(location_s3("", "b", bytes, LOCATION_MAX_BYTES + 1, &l, &f), ERR_INVALID);
+    assert_ok(location_s3("", "b", bytes, LOCATION_MAX_BYTES, &l, &f));
+    location_deinit(&l);
+    bytes[0] = '/';
+    assert_err(location_posix("x", "", bytes, LOCATION_MAX_BYTES + 1, &l, &f), ERR_INVALID);
+    memcpy(bytes, "https://", 8);
+    assert_err(location_https(bytes, LOCATION_MAX_BYTES + 1, &l, &f), ERR_INVALID);
+    assert_string_equal(f.message, "it is too long");
+}
+
 static void names_that_are_no_text_stay_as_they_are(void **state) {
     struct location l;
     struct failure f;
@@ -127,6 +143,7 @@ int main(void) {
         cmocka_unit_test(parts_are_told_apart),
         cmocka_unit_test(the_failure_says_what_is_wrong),
         cmocka_unit_test(a_nul_is_refused),
+        cmocka_unit_test(parts_are_not_longer_than_a_text_may_be),
         cmocka_unit_test(names_that_are_no_text_stay_as_they_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc/failure_message.h"
 #include "common/rpc/message_json.h"
+#include "common/rpc/rpc.h"
 #include "sluice/v1/flow_service.pb-c.h"
 #include "sluice/v1/task.pb-c.h"
 #include "tests/lib/test.h"
@@ -86,12 +87,25 @@ static void a_failure_survives_its_message(void **state) {
     assert_memory_equal(&f, &back, sizeof f);
 }
 
+static void a_status_is_a_failure_whatever_the_peer_says(void **state) {
+    struct failure f = {0}, back;
+    struct failure_message m;
+    uint8_t packed[512];
+    (void)state;
+    failure_to_message(&f, NULL, &m); // "OK"
+    struct rpc_status status = {.code = 14, .failure = packed};
+    status.failure_len = sluice__v1__failure__pack(&m.message, packed);
+    rpc_status_failure(&status, &back);
+    assert_err(back.err, ERR_UNREACHABLE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_look_like_their_types),
         cmocka_unit_test(bytes_are_text_where_they_can_be),
         cmocka_unit_test(only_the_chosen_one_of_a_oneof_appears),
         cmocka_unit_test(a_failure_survives_its_message),
+        cmocka_unit_test(a_status_is_a_failure_whatever_the_peer_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -237,6 +237,24 @@ static void removing_what_is_not_there_is_success(void **state) {
     assert_ok(sink_remove(sink, &d, NULL));
     assert_ok(sink_sync_directories(sink, NULL));
     assert_int_equal(tree_count(&tree, "."), 0);
+    // Who removed it may have ended before the sync.
+    int n_synced = atomic_load(&fsync_fault.calls);
+    assert_ok(sink_remove(sink, &d, NULL));
+    assert_ok(sink_sync_directories(sink, NULL));
+    assert_int_equal(atomic_load(&fsync_fault.calls), n_synced + 1);
+}
+
+static void a_directory_whose_sync_failed_is_never_called_synced(void **state) {
+    (void)state;
+    struct object_entry d = entry(OBJECT_DIRECTORY, "d"), f = entry(OBJECT_FILE, "f");
+    struct failure failure = {0};
+    assert_ok(sink_make_directory(sink, &d, NULL));
+    // The syncs of the file and of its own directory go well.
+    fsync_fault = (struct fault){.fail_at = 3, .errnum = EIO};
+    assert_ok(put(&f, "text"));
+    assert_err(sink_sync_directories(sink, &failure), ERR_IO);
+    assert_string_equal(failure.operation, "sync directory");
+    assert_memory_equal(failure.object, "d", failure.object_len);
 }
 
 static void a_path_longer_than_path_max_is_written(void **state) {
@@ -362,6 +380,7 @@ int main(void) {
         TEST(links_fifos_and_devices_are_made_as_they_are),
         TEST(hard_links_share_their_inode),
         TEST(removing_what_is_not_there_is_success),
+        TEST(a_directory_whose_sync_failed_is_never_called_synced),
         TEST(a_path_longer_than_path_max_is_written),
         TEST(a_hole_takes_away_what_an_earlier_attempt_wrote),
         TEST(a_failed_sync_of_a_part_is_no_receipt),

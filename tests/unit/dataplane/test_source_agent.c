@@ -233,7 +233,13 @@ static void what_is_wrong_with_one_object_is_said_of_that_one(void **state) {
 
 // A source agent that answers the first READ of a large file up to some byte, then does
 // something bad. On its own thread.
-enum badness { BREAKS_OFF, FALLS_SILENT, SENDS_RUBBISH, BREAKS_BEFORE_GREETING };
+enum badness {
+    BREAKS_OFF,
+    FALLS_SILENT,
+    SENDS_RUBBISH,
+    BREAKS_BEFORE_GREETING,
+    KEEPS_THE_END, // sends all digests, also that of the last leaf, and breaks off
+};
 struct bad_peer {
     struct net *n;
     struct listener *listener;
@@ -242,6 +248,21 @@ struct bad_peer {
     size_t good_bytes;
     int n_connections;
 };
+
+static void send_new_digests(struct conn *c, const struct frame_header *read,
+                             const struct leaf_hasher *hasher, size_t *n_sent) {
+    struct frame_header h = {.type = FRAME_DIGEST, .request = read->request};
+    const uint8_t *digests;
+    size_t n_leaves;
+
+    leaf_hasher_complete(hasher, &digests, &n_leaves);
+    if (n_leaves > *n_sent) {
+        h.offset = read->offset + *n_sent * LEAF_BYTES;
+        h.length = (uint32_t)(16 * (n_leaves - *n_sent));
+        assert_ok(conn_put(c, &h, digests + 16 * *n_sent, NULL));
+        *n_sent = n_leaves;
+    }
+}
 
 static void answer_badly(struct bad_peer *b, struct conn *c) {
     struct frame_header h;
@@ -266,8 +287,6 @@ static void answer_badly(struct bad_peer *b, struct conn *c) {
     out.length = (uint32_t)frame_object_encode(&e, buf);
     assert_ok(conn_put(c, &out, buf, NULL));
     for (size_t at = 0; at < b->good_bytes; at += 256 * 1024) {
-        const uint8_t *digests;
-        size_t n_leaves;
         size_t len = b->good_bytes - at < 256 * 1024 ? b->good_bytes - at : 256 * 1024;
         for (size_t i = 0; i < len; i++) {
             bytes[i] = net_byte(h.offset + at + i);
@@ -278,15 +297,13 @@ static void answer_badly(struct bad_peer *b, struct conn *c) {
                                     .offset = h.offset + at,
                                     .length = (uint32_t)len};
         assert_ok(conn_put(c, &out, bytes, NULL));
-        leaf_hasher_complete(hasher, &digests, &n_leaves);
-        if (n_leaves > n_sent) {
-            out = (struct frame_header){.type = FRAME_DIGEST,
-                                        .request = h.request,
-                                        .offset = h.offset + n_sent * LEAF_BYTES,
-                                        .length = (uint32_t)(16 * (n_leaves - n_sent))};
-            assert_ok(conn_put(c, &out, digests + 16 * n_sent, NULL));
-            n_sent = n_leaves;
-        }
+        send_new_digests(c, &h, hasher, &n_sent);
+    }
+    if (b->badness == KEEPS_THE_END) {
+        const uint8_t *digests;
+        size_t n_leaves;
+        assert_ok(leaf_hasher_finish(hasher, &digests, &n_leaves));
+        send_new_digests(c, &h, hasher, &n_sent);
     }
     if (b->badness == SENDS_RUBBISH) {
         assert_ok(conn_put(c, &(struct frame_header){.type = 999}, NULL, NULL));
@@ -357,6 +374,11 @@ static void a_peer_that_breaks_off_is_replaced_in_the_middle(void **state) {
     fails_over(BREAKS_OFF, 8 * MIB, 0, 65536);
     fails_over(BREAKS_OFF, 13 * MIB + 5, 0, 65536);
     fails_over(BREAKS_OFF, 0, 0, 65536);
+}
+
+static void a_peer_that_keeps_the_end_to_itself_is_replaced(void **state) {
+    (void)state;
+    fails_over(KEEPS_THE_END, 13 * MIB + 5, 0, 65536);
 }
 
 static void a_peer_that_falls_silent_is_replaced(void **state) {
@@ -453,6 +475,7 @@ int main(void) {
         cmocka_unit_test(holes_stay_holes),
         cmocka_unit_test(what_is_wrong_with_one_object_is_said_of_that_one),
         cmocka_unit_test(a_peer_that_breaks_off_is_replaced_in_the_middle),
+        cmocka_unit_test(a_peer_that_keeps_the_end_to_itself_is_replaced),
         cmocka_unit_test(a_peer_that_falls_silent_is_replaced),
         cmocka_unit_test(a_peer_that_sends_rubbish_is_replaced),
         cmocka_unit_test(a_peer_that_cannot_greet_is_replaced),

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// WRAP: readdir
 #include "common/ident.h"
 #include "dataplane/walk.h"
 #include "tests/lib/tree.h"
@@ -56,6 +57,21 @@ static int teardown(void **state) {
     (void)state;
     tree_free(&tree);
     return 0;
+}
+
+// A file system whose names may be longer than NAME_MAX.
+static size_t long_name_len;
+struct dirent *__real_readdir(DIR *d);
+struct dirent *__wrap_readdir(DIR *d);
+struct dirent *__wrap_readdir(DIR *d) {
+    static _Alignas(struct dirent) char entry[offsetof(struct dirent, d_name) + 1024];
+    if (long_name_len == 0) {
+        return __real_readdir(d);
+    }
+    memset(entry + offsetof(struct dirent, d_name), 'n', long_name_len);
+    entry[offsetof(struct dirent, d_name) + long_name_len] = '\0';
+    long_name_len = 0;
+    return (struct dirent *)(void *)entry;
 }
 
 static enum err walk(struct walk_options o, const char *root, const char *path, struct seen *s) {
@@ -171,6 +187,17 @@ static void a_listed_directory_that_became_a_link_is_not_followed(void **state) 
     assert_int_equal(s.n_pages, 0);
 }
 
+static void a_name_that_no_call_takes_fails_alone(void **state) {
+    (void)state;
+    tree_mkdir(&tree, "d");
+    tree_write(&tree, "d/f", "", 0);
+    struct seen s = {0};
+    long_name_len = 765;
+    assert_ok(walk((struct walk_options){0}, "", "d", &s));
+    assert_int_equal(s.n_failed, 1);
+    assert_int_equal(s.n_objects, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_kind_of_object_is_listed_as_it_is, setup, teardown),
@@ -181,6 +208,7 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(a_listed_directory_that_became_a_link_is_not_followed,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_name_that_no_call_takes_fails_alone, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
