@@ -2,12 +2,10 @@
 // agents, drain, undrain.
 #include "cli/agent_json.h"
 #include "cli/client.h"
-#include "cli/quantity.h"
 #include "cli/report.h"
 #include "common/clock.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static int print_agent(const struct invocation *inv, const Sluice__V1__AgentInfo *agent) {
     if (inv->json) {
@@ -62,17 +60,7 @@ static int change_agent(const struct invocation *inv, const char *method,
 
 int run_drain(const struct invocation *inv) {
     Sluice__V1__DrainAgentRequest request = SLUICE__V1__DRAIN_AGENT_REQUEST__INIT;
-    const char *grace = invocation_value(inv, "grace", 0);
-    int64_t grace_ms = 0;
-    if (grace && (!quantity_duration(grace, &grace_ms) || grace_ms > UINT32_MAX)) {
-        struct failure f;
-        failure_set(&f, ERR_INVALID, "use", grace, strlen(grace),
-                    "--grace takes a time like 30s or 5min");
-        failure_remedy(&f, "see `sluice drain --help`");
-        return report_failure(inv, &f);
-    }
     request.agent = inv->args[0];
-    request.grace_ms = (uint32_t)grace_ms;
     return change_agent(inv, "ClusterService/DrainAgent", &request.base);
 }
 

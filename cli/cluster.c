@@ -284,7 +284,9 @@ enum err cluster_start(struct cluster *c, struct failure *ret_failure) {
 
 static void note_death(struct daemon *d, const char *how) {
     char why[1024] = "";
-    bool said = log_tail_message(d->log_path, d->child.log_end, why, sizeof(why));
+    // Who was killed had no time for last words.
+    bool said = strncmp(how, "exit", 4) == 0 &&
+                log_tail_message(d->log_path, d->child.log_end, why, sizeof(why));
     int64_t now = now_ms();
     if (now - d->started_ms >= HEALTHY_MS) {
         d->backoff_ms = BACKOFF_MIN_MS;

@@ -48,11 +48,6 @@ static const struct command_option agents_options[] = {
     {"site", 0, "NAME", "only the agents of this site"},
     {NULL, 0, NULL, NULL},
 };
-static const struct command_option drain_options[] = {
-    {"grace", 0, "TIME", "give back what is still running after this time (default: at once)"},
-    {NULL, 0, NULL, NULL},
-};
-
 #define LOCATIONS                                                                                  \
     "A location is SITE:/absolute/path as the agents of that site see it, or\n"                    \
     "SITE/AGENT:/absolute/path for one agent. A directory named without a slash at the\n"          \
@@ -237,10 +232,10 @@ const struct command commands[] = {
         .min_args = 1,
         .max_args = 1,
         .summary = "give an agent no more work, before its machine goes away",
-        .about = "Tasks that it has are finished, or given back after the grace. `sluice agents`\n"
-                 "shows when none is running any more.\n",
-        .options = drain_options,
-        .example = "sluice drain --grace 5min a-1",
+        .about =
+            "Tasks that it has are finished, or given back. `sluice agents` shows when none is\n"
+            "running any more.\n",
+        .example = "sluice drain a-1",
         .exit_codes = usual_exit_codes,
         .run = run_drain,
     },

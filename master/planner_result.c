@@ -258,7 +258,8 @@ static void put_again(struct ending *e, struct object_table_builder *b, uint64_t
 static void put_rest(struct ending *e) {
     struct blob bytes = {0};
     struct object_table all;
-    if (e->rest.count < PIECES) {
+    // The order of directories matters.
+    if (e->rest.count < PIECES || e->o->task->row.kind == SLUICE__V1__TASK_KIND__DIRMETA) {
         put_again(e, &e->rest, e->rest_bytes, false);
         return;
     }
