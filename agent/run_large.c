@@ -95,7 +95,7 @@ enum err run_finish(struct run *r) {
         return err;
     }
     run_temp_name(r, &e, fresh);
-    err = sink_finish_large(r->sink, &e, temp, &open, r->spec->copy_to_fresh ? fresh : NULL,
+    err = sink_finish_large(r->sink, &e, temp, &open, NULL, r->spec->copy_to_fresh ? fresh : NULL,
                             r->durability, &r->failure);
     if (err == OK && r->spec->has_digest) {
         err = task_result_set_bytes(&r->result->object_digest, r->spec->object_digest.data,
