@@ -119,8 +119,9 @@ enum err cluster_init(const struct up_options *options, struct cluster *ret_clus
     }
     c->config_path = format("%s/%s", options->dir, "client.yaml");
     c->port_path = format("%s/%s", options->dir, "state/port");
-    return c->config_path && c->port_path ? descriptors_init(c, ret_failure)
-                                          : no_memory(ret_failure);
+    c->address_path = format("%s/%s", options->dir, "state/address");
+    return c->config_path && c->port_path && c->address_path ? descriptors_init(c, ret_failure)
+                                                             : no_memory(ret_failure);
 }
 
 void cluster_deinit(struct cluster *c) {
@@ -140,6 +141,7 @@ void cluster_deinit(struct cluster *c) {
     free(c->agent_program);
     free(c->config_path);
     free(c->port_path);
+    free(c->address_path);
     int fds[] = {c->signal_fd, c->inotify_fd, c->lock_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0) {
@@ -222,7 +224,7 @@ static bool can_listen(const char *address) {
 }
 
 static enum err start_master(struct cluster *c, struct failure *f) {
-    bool again = cluster_read_port(c, c->master) && can_listen(c->master);
+    bool again = cluster_read_address(c->address_path, c->master) && can_listen(c->master);
     enum err e = cluster_write_master_config(c, again ? c->master : "127.0.0.1:0", f);
     if (e) {
         return e;
@@ -232,7 +234,7 @@ static enum err start_master(struct cluster *c, struct failure *f) {
     }
     int64_t deadline = now_ms() + START_DEADLINE_MS;
     e = start_daemon(&c->daemons[0], f);
-    while (!e && !cluster_read_port(c, c->master)) {
+    while (!e && !cluster_read_address(c->port_path, c->master)) {
         e = check_alive(c, f);
         if (!e && now_ms() >= deadline) {
             e = failure_set(f, ERR_TIMEOUT, "start", "master", 6, "it does not say where it is");
@@ -243,6 +245,9 @@ static enum err start_master(struct cluster *c, struct failure *f) {
         }
     }
     // From now on it comes back at the same place.
+    if (!e) {
+        e = cluster_keep_address(c, f);
+    }
     return e ? e : cluster_write_master_config(c, c->master, f);
 }
 

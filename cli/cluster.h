@@ -6,7 +6,7 @@
 //   DIR/client.yaml   for clients
 //   DIR/etc/*.yaml    of the daemons
 //   DIR/log/*.log
-//   DIR/state/…       the master's and the agents' state, and the master's port
+//   DIR/state/…       the master's and the agents' state, and the master's address
 //   DIR/SITE          default volumes
 #ifndef CLI_CLUSTER_H
 #define CLI_CLUSTER_H
@@ -32,6 +32,7 @@ struct cluster {
     const struct up_options *options;
     char *master_program, *agent_program;
     char *config_path;      // of clients
+    char *address_path;     // what it was the last time
     char *port_path;        // where the master writes its address
     char master[64];        // "127.0.0.1:4711"
     struct daemon *daemons; // the master first

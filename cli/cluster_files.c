@@ -206,8 +206,8 @@ enum err cluster_write_other_configs(const struct cluster *c, struct failure *re
     return e;
 }
 
-bool cluster_read_port(const struct cluster *c, char ret_address[64]) {
-    AUTO(auto_close) int fd = open(c->port_path, O_RDONLY | O_CLOEXEC);
+bool cluster_read_address(const char *path, char ret_address[64]) {
+    AUTO(auto_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
     char text[64];
     ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
     if (n <= 1 || text[n - 1] != '\n') {
@@ -216,6 +216,12 @@ bool cluster_read_port(const struct cluster *c, char ret_address[64]) {
     text[n - 1] = '\0';
     memcpy(ret_address, text, (size_t)n);
     return true;
+}
+
+enum err cluster_keep_address(const struct cluster *c, struct failure *ret_failure) {
+    char text[80];
+    snprintf(text, sizeof(text), "%s\n", c->master);
+    return write_file(c->address_path, text, ret_failure);
 }
 
 static bool holds_files(const char *dir) {

@@ -16,8 +16,10 @@ MUST_CHECK enum err cluster_write_master_config(const struct cluster *c, const c
 // Of the agents and of clients, once c->master is known.
 MUST_CHECK enum err cluster_write_other_configs(const struct cluster *c,
                                                 struct failure *ret_failure);
-// The address that the master has written. false: not yet.
-bool cluster_read_port(const struct cluster *c, char ret_address[64]);
+// The address in the master's port file, or in our own. false: not yet.
+bool cluster_read_address(const char *path, char ret_address[64]);
+// Remembers c->master for the next `sluice up` in this directory.
+MUST_CHECK enum err cluster_keep_address(const struct cluster *c, struct failure *ret_failure);
 
 // Removes a temporary directory if no default volume in it holds anything but temporaries of
 // Sluice. false: it is kept.

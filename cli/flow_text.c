@@ -222,7 +222,7 @@ void flow_print_why(const Sluice__V1__Flow *flow, FILE *out) {
     fprintf(out, "flow %s: %s", flow->id, flow_state_name((enum flow_state)flow->state));
     fprintf(out, *outcome_or_phase(flow) ? ", %s\n" : "%s\n", outcome_or_phase(flow));
     if (*why->bottleneck) {
-        fprintf(out, "%s\n", why->bottleneck);
+        fprintf(out, "limited by %s\n", why->bottleneck);
     }
     failure_print("held up or ended by: ", flow->error, out);
     if (sum == 0) {

@@ -118,6 +118,10 @@ int follow_flow(const struct invocation *inv, struct client *client, struct watc
     }
     flow = complete_flow(client, flow);
     int code = outcome_exit_code((enum flow_outcome)flow->outcome);
+    if (code == EXIT_FAILED && flow->error &&
+        err_exit_code(err_from_name(flow->error->code)) == EXIT_REFUSED) {
+        code = EXIT_REFUSED; // nothing was delivered, for want of permission
+    }
     if (output == FOLLOW_SUMMARY) {
         if (flow->objects_failed > 0) {
             print_failed(client, flow_id);

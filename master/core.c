@@ -84,8 +84,8 @@ void core_free(struct core *c) {
     }
     // Closed already by a clean stop; what a failed start left is closed here.
     database_close(c->database);
+    planner_free(c->planner); // lets go of the flows
     flows_free(c->flows);
-    planner_free(c->planner);
     agents_free(c->agents);
     scheduler_free(c->scheduler);
     loop_timer_free(c->dispatch.wake);

@@ -171,9 +171,6 @@ enum err master_options_read(struct config *c, struct master_options *ret_option
     struct config_node *n = config_root(c);
     enum err e = read_texts(n, &o, ret_failure);
     if (e == OK) {
-        e = config_require(n, "state_dir", ret_failure);
-    }
-    if (e == OK) {
         e = read_tls(n, &o, ret_failure);
     }
     if (e == OK) {
@@ -186,7 +183,10 @@ enum err master_options_read(struct config *c, struct master_options *ret_option
         e = read_limits(n, &o, ret_failure);
     }
     if (e == OK) {
-        e = config_check_unknown(c, ret_failure);
+        e = config_check_unknown(c, ret_failure); // first: what is missing may be misspelt
+    }
+    if (e == OK) {
+        e = config_require(n, "state_dir", ret_failure);
     }
     if (e == OK) {
         e = judge(n, &o, ret_failure);

@@ -123,8 +123,9 @@ static bool resolve_roots(struct work *w, struct failure *ret_failure) {
     bool directory = e.type == OBJECT_DIRECTORY;
     bool ok = true;
     if (!directory && f->source_is_contents) {
-        (void)failure_set(ret_failure, ERR_NOT_DIRECTORY, "stat", f->source.root,
-                          f->source.root_len, "the source is not a directory");
+        const ProtobufCBinaryData *path = &f->spec->source->posix->path;
+        (void)failure_set(ret_failure, ERR_NOT_DIRECTORY, "stat", path->data, path->len,
+                          "the source is not a directory");
         failure_remedy(ret_failure, "leave out the '/' at the end of the source");
         ok = false;
     } else if (directory || f->sink_is_named || pl->body.sink_known) {
@@ -155,9 +156,9 @@ static bool take_found(struct plan *pl, const struct outcome *o, struct failure 
     }
     bool ok = true;
     if (table.count == 0 && source) {
-        const struct flow *f = pl->flow;
-        (void)failure_set(ret_failure, ERR_NOT_FOUND, "stat", f->source.root, f->source.root_len,
-                          "the source does not exist");
+        const ProtobufCBinaryData *path = &pl->flow->spec->source->posix->path;
+        (void)failure_set(ret_failure, ERR_NOT_FOUND, "stat", path->data, path->len,
+                          "the source does not exist: no such file or directory");
         ok = false;
     } else if (source) {
         struct blob found = {o->m->found.data, o->m->found.len};

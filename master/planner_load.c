@@ -263,6 +263,13 @@ static bool add_task(struct plan *pl, const struct task_row *row) {
     return true;
 }
 
+// False: its listing has begun again since this was read.
+static bool is_current(struct plan *pl, const struct task_row *row) {
+    const struct directory *d =
+        row->walk != 0 && row->walk != UINT64_MAX ? directory_find(pl, row->walk) : NULL;
+    return d == NULL || d->row.generation <= row->generation;
+}
+
 static void on_tasks(void *arg, enum err result, const struct tasks_answer *a) {
     struct plan *pl = arg;
     struct planner *p = pl->planner;
@@ -273,7 +280,7 @@ static void on_tasks(void *arg, enum err result, const struct tasks_answer *a) {
     }
     bool took_all = result == OK;
     for (size_t i = 0; i < a->n_rows && took_all; i++) {
-        if (planner_task(p, a->rows[i].task_id) == NULL) {
+        if (planner_task(p, a->rows[i].task_id) == NULL && is_current(pl, &a->rows[i])) {
             took_all = add_task(pl, &a->rows[i]);
         }
     }

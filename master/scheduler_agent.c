@@ -151,6 +151,7 @@ enum err scheduler_agent_up(struct scheduler *s, const struct scheduler_agent *s
     if (!known || !same_reach(a, spec)) {
         enum err e = set_reach(s, a, spec);
         if (e != OK) {
+            a->site[0] = '\0'; // so that the next attempt makes the memberships anew
             became_lost(s, a);
             sched_agent_forget_if_gone(s, a);
             return e;

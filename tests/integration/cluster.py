@@ -109,6 +109,11 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
+    def listed_agents(self):
+        done = self.sluice("agents", "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def wait(self, flow, timeout=None):
         """Until the flow is final; its last state. The master may be away meanwhile."""
         deadline = time.monotonic() + (timeout or self.wait_s)

@@ -68,7 +68,7 @@ def test_a_stopped_executor_writes_nothing_after_its_hold(start, scale):
         os.kill(pid, signal.SIGCONT)
     name = cluster.agents("b")[0]
     cluster.until(lambda: any(a["name"] == name and a["connected"] for a in
-                              cluster.json("agents")["agents"]), "the executor to be back")
+                              cluster.listed_agents()), "the executor to be back")
     assert all(path.read_bytes() == b"edited" for path in edited)
     assert trees.temporaries(destination) == []
 
@@ -123,7 +123,7 @@ def test_drain_gives_the_work_to_others(start, scale):
     drained = cluster.agents("b")[0]
     assert cluster.sluice("drain", drained).returncode == 0
     ends_exact(cluster, flow, source, destination)
-    assert any(a["name"] == drained and a["draining"] for a in cluster.json("agents")["agents"])
+    assert any(a["name"] == drained and a["draining"] for a in cluster.listed_agents())
     (source / "one more").write_bytes(b"x" * 1000)
     cluster.cp(f"a:{source}/one more", f"b:{destination}/one more")
     shares = {s["agent"] for s in cluster.flows()[0].get("agents", []) if s["bytes_written"]}

@@ -13,7 +13,7 @@ def test_up_prints_what_is_needed(cluster):
     for agent in info["agents"]:
         assert os.path.exists(f"/proc/{agent['pid']}")
         assert "sluice-agent" in str(agent["command"])
-    listed = cluster.json("agents")["agents"]
+    listed = cluster.listed_agents()
     assert {agent["name"] for agent in listed} == set(cluster.agents())
     assert all(agent["connected"] for agent in listed)
 
@@ -32,7 +32,7 @@ def test_a_daemon_that_died_is_started_again(cluster):
 def test_a_second_up_on_the_same_directory_is_refused(cluster):
     done = subprocess.run(cluster.command, capture_output=True, env=cluster.environment, timeout=cluster.wait_s)
     assert done.returncode == 1, done.stderr
-    assert b"in use" in done.stderr or b"running" in done.stderr
+    assert b"runs there already" in done.stderr
 
 
 def test_it_goes_on_in_the_same_directory(start):
