@@ -24,8 +24,8 @@ struct core {
     uint64_t term; // raised durably before anything else happens
     int64_t started_ms;
     int64_t reconcile_until_ms; // mono; agents report leases of earlier terms; 0: there are none
-    bool stopping;           // nothing new begins
-    struct signing_key *key; // signs tickets; kept in the state directory
+    bool stopping;              // nothing new begins
+    struct signing_key *key;    // signs tickets; kept in the state directory
     struct database *database;
     struct flows *flows;         // flow.h
     struct planner *planner;     // planner.h

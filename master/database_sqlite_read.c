@@ -67,11 +67,12 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
     [SQL_WALK_FRONTIER_COUNT] = "SELECT count(*) FROM (SELECT 1 FROM walk WHERE flow = ?1"
                                 " AND state = 0 LIMIT 10000)",
     [SQL_WALK_PARTIALS] = "SELECT " WALK_COLUMNS " WHERE flow = ?1 AND partial = 1 LIMIT ?2",
-    [SQL_WALK_DEEPEST] = "SELECT id, state, task, depth, attempt, partial, generation, objects, bytes,"
-                         " objects_done, bytes_done, failed, skipped, entry, EXISTS (SELECT 1 FROM"
-                         " object_failed o WHERE o.flow = walk.flow AND o.number = walk.id)"
-                         " FROM walk WHERE flow = ?1 AND state = 2"
-                         " ORDER BY depth DESC, id DESC LIMIT ?2",
+    [SQL_WALK_DEEPEST] =
+        "SELECT id, state, task, depth, attempt, partial, generation, objects, bytes,"
+        " objects_done, bytes_done, failed, skipped, entry, EXISTS (SELECT 1 FROM"
+        " object_failed o WHERE o.flow = walk.flow AND o.number = walk.id)"
+        " FROM walk WHERE flow = ?1 AND state = 2"
+        " ORDER BY depth DESC, id DESC LIMIT ?2",
     [SQL_LARGES] = "SELECT " LARGE_COLUMNS " WHERE flow = ?1 AND object > ?2 ORDER BY object"
                    " LIMIT ?3",
     [SQL_LARGES_IDLE] = "SELECT " LARGE_COLUMNS " WHERE flow = ?1 AND object > ?2 AND NOT EXISTS"

@@ -240,7 +240,7 @@ void flow_sink_into_directory(struct core *c, struct flow *f) {
 }
 
 enum err flow_name_sink(struct flow *f) {
-    const ProtobufCBinaryData *path = &f->spec->source->posix->path;
+    const ProtobufCBinaryData *path = flow_location_path(f->spec->source);
     size_t end = path->len;
     while (end > 0 && path->data[end - 1] == '/') {
         end--;

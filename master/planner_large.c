@@ -73,7 +73,12 @@ static void put_large_task(struct work *w, const struct large_row *l, struct tas
     Sluice__V1__TaskSpec spec;
     struct spec_places places;
     spec_init(w->plan, kind, &spec);
-    spec_set_places(w->plan, &spec, &places, stat || kind == SLUICE__V1__TASK_KIND__PART, !stat);
+    // From store to store, who opens it asks the source for its properties.
+    bool looks = kind == SLUICE__V1__TASK_KIND__OPEN && place_is_store(&w->plan->flow->source) &&
+                 place_is_store(&w->plan->flow->sink);
+    spec_set_places(w->plan, &spec, &places, stat || looks || kind == SLUICE__V1__TASK_KIND__PART,
+                    !stat);
+    spec.single = stat;
     spec.objects.data = (uint8_t *)(uintptr_t)l->entry.bytes;
     spec.objects.len = l->entry.len;
     spec.offset = offset;
@@ -123,7 +128,7 @@ void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t l
 }
 
 void large_add_parts(struct work *w, struct large *l, unsigned n) {
-    uint64_t part = w->plan->planner->core->options->part_bytes;
+    uint64_t part = plan_part_bytes(w->plan, l->row.size);
     for (unsigned i = 0; i < n && l->row.next_offset < l->row.size; i++) {
         uint64_t left = l->row.size - l->row.next_offset;
         uint64_t length = left < part ? left : part;
