@@ -11,8 +11,7 @@
 enum { STAGED_MAX = 128, ZEROS_BYTES = 64 * 1024 };
 
 enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e,
-                            struct object_properties *ret_properties,
-                            struct failure *ret_failure) {
+                            struct object_properties *ret_properties, struct failure *ret_failure) {
     const struct object_properties *given = p->properties;
     p->properties = NULL;
     enum err err = OK;
@@ -83,8 +82,8 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
         return err;
     }
     bool from_store = e->target_len > 0;
-    bool same_etag = from_store && strlen(etag) == e->target_len &&
-                     memcmp(etag, e->target, e->target_len) == 0;
+    bool same_etag =
+        from_store && strlen(etag) == e->target_len && memcmp(etag, e->target, e->target_len) == 0;
     bool same_time = has_mtime ? found.version.mtime_ns == e->version.mtime_ns
                                : from_store && found.version.mtime_ns >= e->version.mtime_ns;
     *ret_result = found.version.size == e->version.size && (same_etag || same_time) ? SINK_SAME
@@ -212,8 +211,8 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
     }
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
-    p->sink.capabilities = (struct sink_capabilities){
-        .holds_keys = true, .store = o->store, .max_staged = STAGED_MAX};
+    p->sink.capabilities =
+        (struct sink_capabilities){.holds_keys = true, .store = o->store, .max_staged = STAGED_MAX};
     p->store = o->store;
     p->last = &p->staged;
     *ret_sink = &p->sink;

@@ -35,8 +35,10 @@ enum err source_open(struct source *s, const struct source_range *range,
     if (!is_range(range)) {
         return failure_set(ret_failure, ERR_INVALID, "open", NULL, 0, "a range overflows");
     }
-    ret_found->properties = NULL;
     enum err e = s->ops->open(s, range, ret_found, ret_failure);
+    if (e == OK && !s->capabilities.store) {
+        ret_found->properties = NULL; // only object stores know of such
+    }
     s->is_open = e == OK;
     return e;
 }

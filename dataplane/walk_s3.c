@@ -536,8 +536,9 @@ enum err walk_s3_look(const struct walk_s3_options *o, const uint8_t *path, size
         return failure_set(ret_failure, ERR_NO_MEMORY, "HeadObject", path, path_len, NULL);
     }
     enum err e = begin(w, o, path, path_len, ret_failure);
+    bool may_be_object = o->single || path_len > 0;
     if (e == OK) {
-        e = look_for_object(w, &where, b, ret_failure);
+        e = may_be_object ? look_for_object(w, &where, b, ret_failure) : ERR_NOT_FOUND;
     }
     if (e == ERR_NOT_FOUND) {
         e = look_for_prefix(w, &where, b, ret_failure);

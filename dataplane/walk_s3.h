@@ -22,8 +22,8 @@ struct walk_s3_options {
 MUST_CHECK enum err walk_s3_directory(const struct walk_s3_options *o, const uint8_t *path,
                                       size_t path_len, const struct walk_sink *sink,
                                       struct failure *ret_failure);
-// As walk_look(): an object of that key, or, if there are keys below it, a directory.
-// ERR_NOT_FOUND: neither.
+// As walk_look(): an object of that key (the root itself only with single), or, if there are keys
+// below it, a directory. ERR_NOT_FOUND: neither.
 MUST_CHECK enum err walk_s3_look(const struct walk_s3_options *o, const uint8_t *path,
                                  size_t path_len, struct object_table_builder *b,
                                  struct failure *ret_failure);

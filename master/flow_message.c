@@ -171,15 +171,3 @@ char *flow_location_text(const Sluice__V1__Location *l) {
     location_deinit(&parsed);
     return text;
 }
-
-const ProtobufCBinaryData *flow_location_path(const Sluice__V1__Location *l) {
-    static const ProtobufCBinaryData none;
-    switch (l->kind_case) {
-    case SLUICE__V1__LOCATION__KIND_POSIX: return &l->posix->path;
-    case SLUICE__V1__LOCATION__KIND_S3: return &l->s3->key;
-    case SLUICE__V1__LOCATION__KIND_HTTPS:
-    case SLUICE__V1__LOCATION__KIND__NOT_SET:
-    case _SLUICE__V1__LOCATION__KIND__CASE_IS_INT_SIZE:
-    default: return &none;
-    }
-}

@@ -36,7 +36,4 @@ int64_t flow_eta_ms(const struct flow *f); // from now; -1: unknown
 // As the command line writes it, for the log. free() it. NULL: out of memory, or none.
 char *flow_location_text(const Sluice__V1__Location *l);
 
-// The path or key of a location; of no bytes if it has none.
-const ProtobufCBinaryData *flow_location_path(const Sluice__V1__Location *l);
-
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A flow's plan begins, or goes on after a restart; and what its two roots are.
 #include "common/log.h"
-#include "master/flow_message.h"
+#include "common/rpc/location_message.h"
 #include "master/planner_impl.h"
 
 #include <stdlib.h>
@@ -125,7 +125,7 @@ static bool resolve_roots(struct work *w, struct failure *ret_failure) {
     bool directory = e.type == OBJECT_DIRECTORY;
     bool ok = true;
     if (!directory && f->source_is_contents) {
-        const ProtobufCBinaryData *path = flow_location_path(f->spec->source);
+        const ProtobufCBinaryData *path = location_message_path(f->spec->source);
         (void)failure_set(ret_failure, ERR_NOT_DIRECTORY, "stat", path->data, path->len,
                           "the source is not a directory");
         failure_remedy(ret_failure, "leave out the '/' at the end of the source");
@@ -158,7 +158,7 @@ static bool take_found(struct plan *pl, const struct outcome *o, struct failure 
     }
     bool ok = true;
     if (table.count == 0 && source) {
-        const ProtobufCBinaryData *path = flow_location_path(pl->flow->spec->source);
+        const ProtobufCBinaryData *path = location_message_path(pl->flow->spec->source);
         (void)failure_set(ret_failure, ERR_NOT_FOUND, "stat", path->data, path->len,
                           "the source does not exist: no such file or directory");
         ok = false;

@@ -9,7 +9,6 @@
 #include "master/core.h"
 #include "master/database.h"
 #include "master/flow.h"
-#include "master/flow_message.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +58,7 @@ static enum err resolve(struct core *c, const Sluice__V1__Location *m, bool writ
 
 // A bucket as a whole counts as its contents.
 static bool ends_with_slash(const Sluice__V1__Location *m) {
-    const ProtobufCBinaryData *path = flow_location_path(m);
+    const ProtobufCBinaryData *path = location_message_path(m);
     return path->len > 0 ? path->data[path->len - 1] == '/'
                          : m->kind_case == SLUICE__V1__LOCATION__KIND_S3;
 }
@@ -75,7 +74,7 @@ static enum err refuse_overlap(const struct flow *f, struct failure *ret_failure
     if (!below) {
         return OK;
     }
-    const ProtobufCBinaryData *path = flow_location_path(f->spec->destination);
+    const ProtobufCBinaryData *path = location_message_path(f->spec->destination);
     enum err e = failure_set(ret_failure, ERR_INVALID, "submit", path->data, path->len,
                              "the destination is the source, or lies inside it");
     failure_remedy(ret_failure, "name a destination outside of the source");

@@ -4,7 +4,6 @@
 #include "common/location.h"
 #include "common/rpc/location_message.h"
 #include "common/utf8.h"
-#include "master/flow_message.h"
 #include "master/submit.h"
 
 #include <string.h>
@@ -34,7 +33,7 @@ static enum err check_location(const Sluice__V1__Location *l, const char *field,
         return e;
     }
     struct location parsed;
-    if (flow_location_path(l)->len > SUBMIT_PATH_MAX) {
+    if (location_message_path(l)->len > SUBMIT_PATH_MAX) {
         return invalid(f, field, "has a path that is too long");
     }
     enum err e = location_from_message(l, &parsed, f);
