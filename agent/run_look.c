@@ -35,8 +35,10 @@ enum err run_stat(struct run *r) {
     }
     struct walk_s3_options in_store = {
         .client = client, .root = p->root.data, .root_len = p->root.len, .single = r->spec->single};
-    struct walk_options o = {
-        .volume_fd = r->source_fd, .root = p->root.data, .root_len = p->root.len};
+    struct walk_options o = {.volume_fd = r->source_fd,
+                             .root = p->root.data,
+                             .root_len = p->root.len,
+                             .single = r->spec->single};
     struct object_table_builder found;
     object_table_init(&found);
     for (uint32_t i = 0; e == OK && i < r->table.count; i++) {

@@ -260,6 +260,10 @@ enum err location_parse(const void *bytes, size_t len, struct location *ret_loca
         return complain(ret_failure, text, len, "without TLS nothing is fetched",
                         "write https://…");
     }
+    if (begins(text, len, "s3:/") && !begins(text, len, "s3://")) { // mistyped, not a site
+        return complain(ret_failure, text, len, "a slash is missing after s3:/",
+                        "write s3://BUCKET/KEY, or SITE:/path");
+    }
     bool is_s3 = begins(text, len, "s3://") ||
                  (begins(text, len, "s3+") && memmem(text, len, "://", 3) != NULL);
     return is_s3 ? parse_s3(text, len, text + 2, ret_location, ret_failure)

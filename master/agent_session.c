@@ -3,6 +3,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "master/agents_impl.h"
+#include "master/planner.h"
 #include "master/volume_proof.h"
 
 #include <stdlib.h>
@@ -129,9 +130,10 @@ static void heartbeat(struct agent *a, const Sluice__V1__Heartbeat *m) {
         const Sluice__V1__LeaseProgress *p = m->leases[i];
         if (p->lease != NULL && p->lease->epoch != NULL) {
             uint32_t objects = p->objects < UINT32_MAX ? (uint32_t)p->objects : UINT32_MAX;
-            scheduler_progress(s, a->name, p->lease->task_id,
-                               (struct epoch){p->lease->epoch->term, p->lease->epoch->counter},
-                               p->bytes, objects, a->heard_ms);
+            struct epoch epoch = {p->lease->epoch->term, p->lease->epoch->counter};
+            scheduler_progress(s, a->name, p->lease->task_id, epoch, p->bytes, objects,
+                               a->heard_ms);
+            planner_progress(a->agents->core->planner, p->lease->task_id, epoch, p->bytes);
         }
     }
     ping(a, m->sequence);

@@ -290,7 +290,7 @@ static enum err read_simple(struct store_sqlite *s, struct query *q, struct aren
                             enum sqlite_statement which, bool has_from, size_t row_bytes,
                             bool (*read_row)(sqlite3_stmt *, struct arena *, void *),
                             struct failure *ret_failure) {
-    sqlite3_stmt *st;
+    sqlite3_stmt *st = NULL;
     enum err e = sqlite_prepared(s, which, &st, ret_failure);
     if (e != OK) {
         return e;

@@ -34,6 +34,7 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
     [ROW_OUTBOX_LATER] = {"UPDATE outbox SET attempts = attempts + 1, not_before_ms = ?2"
                           " WHERE id = ?1"},
     [ROW_PLAN] = {"INSERT OR REPLACE INTO plan (flow, body, progress) VALUES (?1, ?2, ?3)"},
+    // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): the first statement is a long one
     [ROW_PLAN_END] = {"DELETE FROM task_spec WHERE task_id IN"
                       " (SELECT task_id FROM task_state WHERE flow = ?1)",
                       "DELETE FROM task_state WHERE flow = ?1",

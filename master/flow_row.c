@@ -129,6 +129,7 @@ static enum err read_tally(struct blob b, struct flow *f) {
     }
     enum err e = OK;
     snprintf(f->transports, sizeof f->transports, "%s", m->transport);
+    f->n_shares = 0;
     if (m->n_agents > 0 && m->n_agents <= FLOW_MAX_AGENT_SHARES) {
         f->shares = calloc(m->n_agents, sizeof *f->shares);
         if (f->shares == NULL) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "master/master.h"
 
-#include "common/cleanup.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/rpc/descriptors.h"
 #include "common/rpc/rpc.h"
@@ -11,13 +11,10 @@
 #include "master/flow.h"
 #include "master/services.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { DRAIN_GRACE_MS = 1000, SETTLE_ROUNDS = 16 };
@@ -31,6 +28,7 @@ struct master {
     bool thread_runs;
     bool serves; // the server was started
     int rounds;
+    int port;
     char address[300];
     // handed from the core's thread to the one that started it
     pthread_mutex_t lock;
@@ -39,50 +37,12 @@ struct master {
     struct failure failure;
 };
 
-static enum err make_state_dir(const char *path, struct failure *f) {
-    struct stat st;
-    if (mkdir(path, 0700) == 0) {
-        log_event(LOG_INFO, "state_dir_created", LOG_PATH("path", path, strlen(path)));
-        return OK;
-    }
-    if (errno != EEXIST) {
-        enum err e = failure_errno(f, errno, "mkdir", path, strlen(path));
-        failure_remedy(f, "make state_dir's parent, and let the master write there");
-        return e;
-    }
-    if (stat(path, &st) != 0) {
-        return failure_errno(f, errno, "stat", path, strlen(path));
-    }
-    if (!S_ISDIR(st.st_mode)) {
-        return failure_errno(f, ENOTDIR, "open", path, strlen(path));
-    }
-    if (access(path, R_OK | W_OK | X_OK) != 0) {
-        return failure_errno(f, errno, "open", path, strlen(path));
-    }
-    return OK;
-}
-
-// Atomically, so that whoever waits for the file reads all of it.
-static enum err write_port_file(const char *path, const char *address, struct failure *f) {
-    AUTO(auto_free) char *temporary = NULL;
-    if (asprintf(&temporary, "%s.new", path) < 0) {
-        temporary = NULL;
-        return failure_set(f, ERR_NO_MEMORY, "write", path, strlen(path), NULL);
-    }
-    AUTO(auto_close) int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0 || dprintf(fd, "%s\n", address) < 0 || rename(temporary, path) != 0) {
-        return failure_errno(f, errno, "write", path, strlen(path));
-    }
-    return OK;
-}
-
 static enum err serve(struct master *m, struct failure *f) {
     static const char *const services[] = {"sluice.v1.FlowService", "sluice.v1.ClusterService",
                                            "sluice.v1.AgentService", "grpc.health.v1.Health", NULL};
     const struct master_options *o = m->options;
     const struct rpc_tls tls = {
         .certificate = o->tls_certificate, .key = o->tls_key, .ca = o->tls_ca};
-    int port = 0;
     m->server = rpc_server_new(&m->loop, 1);
     if (m->server == NULL) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
@@ -95,12 +55,13 @@ static enum err serve(struct master *m, struct failure *f) {
     if (e != OK) {
         return failure_set(f, e, "start", NULL, 0, "server reflection cannot be offered");
     }
-    e = rpc_server_listen(m->server, o->listen, o->tls ? &tls : NULL, &port, f);
+    e = rpc_server_listen(m->server, o->listen, o->tls ? &tls : NULL, &m->port, f);
     if (e != OK) {
         return e;
     }
     const char *colon = strrchr(o->listen, ':');
-    snprintf(m->address, sizeof m->address, "%.*s:%d", (int)(colon - o->listen), o->listen, port);
+    snprintf(m->address, sizeof m->address, "%.*s:%d", (int)(colon - o->listen), o->listen,
+             m->port);
     return OK;
 }
 
@@ -125,7 +86,7 @@ static void on_loaded(void *arg, const struct failure *failure) {
     rpc_server_start(m->server);
     m->serves = true;
     if (m->options->port_file != NULL &&
-        write_port_file(m->options->port_file, m->address, &f) != OK) {
+        daemon_write_port_file(m->options->port_file, m->options->listen, m->port, &f) != OK) {
         become_ready(m, &f);
         return;
     }
@@ -194,10 +155,7 @@ static enum err start(struct master *m, const struct clock *clock, struct failur
     if (m->loop == NULL) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }
-    enum err e = make_state_dir(m->options->state_dir, f);
-    if (e == OK) {
-        e = core_new(m->options, clock, m->loop, &m->core, f);
-    }
+    enum err e = core_new(m->options, clock, m->loop, &m->core, f);
     if (e == OK) {
         e = serve(m, f);
     }

@@ -45,6 +45,9 @@ const Sluice__V1__TaskSpec *planner_spec(struct planner *p, uint64_t task_id,
 // The newest lease of a task, as it was given out: names of temporaries are made from it.
 void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, const char *agent);
 
+// How much payload a lease has moved so far, from heartbeats: what a lost one moved is moved again.
+void planner_progress(struct planner *p, uint64_t task_id, struct epoch epoch, uint64_t bytes);
+
 // What an agent said of a lease that the scheduler accepted (scheduler_result() gave OK), of any
 // kind, LIST too. @committed(arg) once it is stored.
 // @m is valid during the call only.

@@ -55,6 +55,8 @@ static void add_stat(struct work *w, bool source) {
     struct spec_places places;
     spec_init(w->plan, SLUICE__V1__TASK_KIND__STAT, &spec);
     spec_set_places(w->plan, &spec, &places, source, !source);
+    // As rsync does: "link" is the link, "link/" what it leads to.
+    spec.single = source && !w->plan->flow->source_is_contents;
     spec.objects.data = (uint8_t *)(uintptr_t)table.bytes;
     spec.objects.len = table.len;
     spec.single = !source || !w->plan->flow->source_is_contents;

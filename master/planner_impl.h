@@ -78,8 +78,9 @@ struct listing {
 struct lease {
     struct epoch epoch;
     char agent[PLACE_NAME_MAX];
-    bool closed;  // nobody acts under it; what it left behind remains
-    bool expired; // closed by expiry only
+    uint64_t moved_bytes; // as last heard
+    bool closed;          // nobody acts under it; what it left behind remains
+    bool expired;         // closed by expiry only
 };
 // A task that the scheduler has, or whose result is being committed.
 struct planned_task {
@@ -91,6 +92,7 @@ struct planned_task {
     struct lease *leases; // without a result, oldest first
     size_t n_leases;
     size_t spec_bytes;
+    uint64_t lost_bytes; // moved under leases that ended without a result
     bool concluded;
     struct large *large;     // counted
     struct listing *listing; // borrowed
@@ -310,6 +312,8 @@ void large_drop_tasks(struct large *l); // those that the scheduler has
 // ---- planner_lease.c ----
 MUST_CHECK enum err lease_add(struct planned_task *t, struct epoch epoch, const char *agent);
 void lease_remove(struct planned_task *t, struct epoch epoch);
+// Moved under other leases than this one, which is being concluded.
+uint64_t leases_lost_bytes(const struct planned_task *t, struct epoch concluded);
 // Nobody acts under it, as far as can be known.
 bool lease_is_closed(struct planner *p, uint64_t task_id, const struct lease *l);
 // Remembers the open ones among a concluded task's leases; true: there are some.

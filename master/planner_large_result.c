@@ -248,6 +248,7 @@ static void part_ended(struct work *w, const struct outcome *o, struct large *l)
         acknowledge(w, o, l, done);
     }
     add_resent(w, o, done);
+    w->plan->body.exact.bytes_resent += leases_lost_bytes(o->task, o->epoch);
     note_lost_writers(w, o, l);
     conclude(w, o);
     if (done < length && !part_falls_short(w, o, l, done)) {

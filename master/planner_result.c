@@ -143,7 +143,7 @@ struct ending {
     const Sluice__V1__ObjectResult **results; // by index; NULL: none
     bool stale;                               // of a listing that was begun again
     bool repeats;                             // under an earlier lease some may have been delivered
-    uint64_t accepted_bytes;
+    uint64_t accepted_bytes, identical_bytes;
     struct walk_counts counts;
     struct object_table_builder again, rest;
     uint64_t again_bytes, rest_bytes;
@@ -178,6 +178,7 @@ static void object_delivered(struct ending *e, const struct object_entry *o,
         e->counts.bytes_done += bytes;
         e->counts.bytes += bytes - o->version.size; // it may have changed since it was listed
         e->accepted_bytes += identical ? 0 : bytes;
+        e->identical_bytes += identical ? bytes : 0;
     }
 }
 
@@ -324,6 +325,11 @@ static void objects_result(struct work *w, const struct outcome *o) {
     if (moved > e.accepted_bytes) {
         w->plan->body.exact.bytes_resent += moved - e.accepted_bytes;
     }
+    // What an earlier lease delivered was recognised; the rest of what it moved was moved again.
+    uint64_t lost = leases_lost_bytes(o->task, o->epoch);
+    if (lost > e.identical_bytes) {
+        w->plan->body.exact.bytes_resent += lost - e.identical_bytes;
+    }
     work_conclude(w, o->task, o->epoch);
     object_table_deinit(&e.again);
     object_table_deinit(&e.rest);
@@ -412,8 +418,7 @@ static void tell(void *arg) {
 
 void planner_result(struct planner *p, const char *agent, const Sluice__V1__TaskResult *m,
                     void (*committed)(void *arg), void *arg) {
-    uint64_t id = m->lease != NULL ? m->lease->task_id : 0;
-    struct planned_task *t = planner_task(p, id);
+    struct planned_task *t = m->lease != NULL ? planner_task(p, m->lease->task_id) : NULL;
     struct work *w = NULL;
     if (t != NULL && !t->concluded && t->plan->flow != NULL) {
         w = work_new(t->plan);

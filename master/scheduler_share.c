@@ -109,6 +109,7 @@ static void choose_sources(struct scheduler *s, struct sched_queue *q, struct sc
     c->n_sources = n;
     if (n > 0) {
         struct sched_member *first = chosen[0];
+        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): @first is in the list
         DL_DELETE2(q->sources->givers, first, giver_prev, giver_next);
         DL_APPEND2(q->sources->givers, first, giver_prev, giver_next);
         l->source = first->agent;

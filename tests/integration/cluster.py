@@ -137,6 +137,10 @@ class Cluster:
             assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
             time.sleep(0.02)
 
+    def agents_now(self):
+        done = self.sluice("agents", "--json")
+        return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
+
     # ---- processes ----
     def pid(self, name):
         """The pid of a daemon now ("master" or an agent's name), from its log."""

@@ -111,7 +111,8 @@ def test_cancel_while_an_agent_is_away(start, scale):
     flow = cluster.submit(f"a:{source}/", f"b:{destination}")
     when(cluster, flow, 0.1)
     cluster.kill(cluster.agents("b")[0])
-    assert cluster.sluice("cancel", flow).returncode == 0
+    done = cluster.sluice("cancel", flow)
+    assert done.returncode == 0 or b"COMPLETED" in done.stderr, done.stderr
     cluster.wait(flow)
     cluster.until(lambda: not trees.temporaries(destination), "the temporaries to go")
 

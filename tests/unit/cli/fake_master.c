@@ -113,7 +113,7 @@ static void on_closed(struct rpc *r, const struct rpc_status *status) {
 #define METHOD(name, request, fn)                                                                  \
     {                                                                                              \
         .path = "/sluice.v1.FlowService/" name, .input = &sluice__v1__##request##__descriptor,     \
-        .message = fn, .closed = on_closed                                                         \
+        .message = (fn), .closed = on_closed                                                       \
     }
 static const struct rpc_method methods[] = {
     METHOD("SubmitFlow", submit_flow_request, on_submit),

@@ -29,7 +29,7 @@ static enum err request(const char *const *line, Sluice__V1__SubmitFlowRequest *
     request((const char *const[]){__VA_ARGS__, NULL}, ret_request, f)
 
 static void write_file(const char *text, char path[32]) {
-    strcpy(path, "/tmp/sluice-test-XXXXXX");
+    memcpy(path, "/tmp/sluice-test-XXXXXX", sizeof("/tmp/sluice-test-XXXXXX"));
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));

@@ -159,7 +159,7 @@ static void a_child_is_reaped_and_its_words_are_kept(void **state) {
     char path[] = "/tmp/sluice-test-XXXXXX", how[32], text[64];
     close(mkstemp(path));
     char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)"echo said; exit 3", NULL};
-    struct child c;
+    struct child c = {.pidfd = -1};
     struct failure f;
     assert_ok(child_start(argv, path, &c, &f));
     struct pollfd ended = {.fd = c.pidfd, .events = POLLIN};
@@ -193,12 +193,16 @@ static void a_directory_is_locked_once(void **state) {
 
 static void a_temporary_directory_with_files_is_kept(void **state) {
     (void)state;
-    struct up_options o;
+    struct up_options o = {0};
     struct failure f;
     const char *none[] = {NULL};
     char file[256];
     assert_ok(read_options(none, &o, &f));
     assert_true(o.is_temp);
+    if (!o.volumes[0].root) {
+        fail_msg("no volume");
+        return;
+    }
     assert_int_equal(mkdir(o.volumes[0].root, 0700), 0);
     snprintf(file, sizeof(file), "%s/file", o.volumes[0].root);
     fclose(fopen(file, "w"));

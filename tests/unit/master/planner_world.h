@@ -68,6 +68,8 @@ struct world {
     struct master_options options;
     struct core core;
     struct flow flow;
+    Sluice__V1__Location from;
+    Sluice__V1__PosixLocation from_posix;
     struct loop_timer *turn;
     struct node *nodes;
     int n_nodes;
@@ -381,6 +383,14 @@ static int world_set_up(void **state) {
     f->spec = calloc(1, sizeof *f->spec);
     assert_non_null(f->spec);
     sluice__v1__flow_spec__init(f->spec);
+    sluice__v1__location__init(&w->from);
+    sluice__v1__posix_location__init(&w->from_posix);
+    w->from_posix.path.data = (uint8_t *)(uintptr_t) "/in/src/";
+    w->from_posix.path.len = 8;
+    w->from.kind_case = SLUICE__V1__LOCATION__KIND_POSIX;
+    w->from.posix = &w->from_posix;
+    f->spec->source = &w->from;
+    f->spec->destination = &w->from;
     snprintf(f->source.site, sizeof f->source.site, "here");
     snprintf(f->source.volume, sizeof f->source.volume, "in");
     memcpy(f->source.root, "src", 3);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The played agents: a lease is carried out in a turn or two, or goes wrong. Part of
-// planner_world.h.
+// planner_world.h, which includes it in its middle.
+#include "tests/unit/master/planner_world.h"
+
 #ifndef TESTS_UNIT_MASTER_PLANNER_WORLD_AGENT_H
 #define TESTS_UNIT_MASTER_PLANNER_WORLD_AGENT_H
 
