@@ -59,7 +59,6 @@ static void add_stat(struct work *w, bool source) {
     spec.single = source && !w->plan->flow->source_is_contents;
     spec.objects.data = (uint8_t *)(uintptr_t)table.bytes;
     spec.objects.len = table.len;
-    spec.single = !source || !w->plan->flow->source_is_contents;
     struct task_row row = task_row_new(w->plan, SLUICE__V1__TASK_KIND__STAT);
     row.objects = 1;
     work_put_task(w, &row, &spec);
