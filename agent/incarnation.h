@@ -5,15 +5,14 @@
 #define AGENT_INCARNATION_H
 
 #include "common/clock.h"
+#include "common/daemon.h"
 #include "common/failure.h"
 #include "common/ident.h"
-
-enum { BOOT_ID_SIZE = 40 };
 
 struct incarnation {
     int lock_fd; // held as long as the process lives
     char id[IDENT_SIZE];
-    char boot_id[BOOT_ID_SIZE]; // of this machine: changes with each boot
+    char boot_id[DAEMON_BOOT_ID_SIZE]; // of this machine: changes with each boot
 };
 
 // Makes @state_dir (mode 0700) if it is missing and locks it. ERR_LOCKED: another agent has it.

@@ -2,6 +2,7 @@
 // sluice-agent: reads the configuration, runs one agent until SIGTERM or SIGINT.
 #include "agent/agent.h"
 #include "common/config.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/notify_socket.h"
 
@@ -79,6 +80,7 @@ int main(int argc, char **argv) {
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL); // before any thread starts
     (void)signal(SIGPIPE, SIG_IGN);
+    daemon_raise_descriptor_limit();
     struct failure f = {0};
     struct config *config = NULL;
     struct agent_options o = {0};

@@ -240,6 +240,7 @@ enum err session_new(const struct session_options *o, struct session **ret_sessi
     if (s->options.drain_ms == 0) {
         s->options.drain_ms = SESSION_DRAIN_MS;
     }
+    usage_meter_init(&s->usage);
     s->heartbeat_ms = HEARTBEAT_MS;
     s->hold_ms = atomic_load(&o->hold->hold_ms);
     const struct agent_options *a = o->agent;

@@ -3,9 +3,9 @@
 #ifndef AGENT_SESSION_IMPL_H
 #define AGENT_SESSION_IMPL_H
 
-#include "agent/process_usage.h"
 #include "agent/session.h"
 #include "common/rpc/rpc.h"
+#include "common/usage.h"
 #include "sluice/v1/agent_service.pb-c.h"
 
 enum { SESSION_BEATS = 64 }; // heartbeats whose confirmation is waited for
@@ -46,7 +46,7 @@ struct session {
     struct beat beats[SESSION_BEATS];
     uint64_t last_beat; // its sequence; 0: none in this session
     bool volumes_changed;
-    struct process_usage usage;
+    struct usage_meter usage;
     bool draining, stopping; // stopping: the drain time is over
     bool is_cut;             // CLOSING: the call was cancelled
 };

@@ -181,10 +181,11 @@ void session_send_heartbeat(struct session *s) {
         m.volumes = volumes->pointers;
         s->volumes_changed = false;
     }
-    process_usage_look(&s->usage);
-    m.cpu_percent = s->usage.cpu_percent;
-    m.memory_bytes = s->usage.memory_bytes;
-    m.load1 = s->usage.load1;
+    struct usage usage;
+    usage_sample(&s->usage, &usage);
+    m.cpu_percent = usage.cpu_percent;
+    m.memory_bytes = usage.memory_bytes;
+    m.load1 = usage.load1;
     m.running = (uint32_t)executor_running(s->parts.executor);
     m.bytes_served = s->options.bytes_served(s->options.user);
     m.sequence = ++s->last_beat;

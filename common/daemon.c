@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,6 +41,14 @@ void daemon_block_signals(void) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
+}
+
+void daemon_raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); // never refused up to the hard limit
+    }
 }
 
 static void *take_signals(void *arg) {
@@ -112,10 +121,33 @@ enum err daemon_write_port_file(const char *path, const char *addr, int port,
     return err;
 }
 
+static enum err make_directories(const char *dir, struct failure *ret_failure) {
+    AUTO(auto_free) char *path = strdup(dir);
+    if (path == NULL) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "make the state directory", dir, strlen(dir),
+                           NULL);
+    }
+    for (char *end = path;;) {
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        char after = *end;
+        *end = '\0';
+        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+            return failure_errno(ret_failure, errno, "make the state directory", path,
+                                 strlen(path));
+        }
+        if (after == '\0') {
+            return OK;
+        }
+        *end = after;
+    }
+}
+
 enum err daemon_lock_directory(const char *dir, int *ret_fd, struct failure *ret_failure) {
     size_t len = strlen(dir);
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-        return failure_errno(ret_failure, errno, "make the state directory", dir, len);
+    enum err err = make_directories(dir, ret_failure);
+    if (err != OK) {
+        return err;
     }
     AUTO(auto_close) int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0) {
@@ -132,8 +164,8 @@ enum err daemon_lock_directory(const char *dir, int *ret_fd, struct failure *ret
     if (errno != EWOULDBLOCK) {
         return failure_errno(ret_failure, errno, "lock the state directory", dir, len);
     }
-    enum err err = failure_set(ret_failure, ERR_LOCKED, "lock the state directory", dir, len,
-                               "another process uses it");
+    err = failure_set(ret_failure, ERR_LOCKED, "lock the state directory", dir, len,
+                      "another process uses it");
     failure_remedy(ret_failure, "stop the other process, or give this one a state_dir of its own");
     return err;
 }

@@ -16,6 +16,10 @@
 // daemon_signals_start(), and SIGPIPE is ignored.
 void daemon_block_signals(void);
 
+// As many descriptors as this process may have: most systems begin with 1024, which connections,
+// files and directories of a busy daemon pass.
+void daemon_raise_descriptor_limit(void);
+
 struct daemon_signals;
 // A thread that takes the signals and posts to @loop: @on_terminate for SIGTERM and SIGINT,
 // @on_reload for SIGHUP. ERR_NO_MEMORY, ERR_AGAIN (no thread).
@@ -32,7 +36,7 @@ void daemon_signals_stop(struct daemon_signals *s);
 MUST_CHECK enum err daemon_write_port_file(const char *path, const char *addr, int port,
                                            struct failure *ret_failure);
 
-// Makes @dir (mode 0700) if it is missing, and holds it until the returned descriptor is closed
+// Makes @dir (mode 0700) with what is missing above it, and holds it until the returned descriptor is closed
 // or the process ends. ERR_LOCKED: another process has it.
 MUST_CHECK enum err daemon_lock_directory(const char *dir, int *ret_fd,
                                           struct failure *ret_failure);

@@ -2,6 +2,7 @@
 // sluice-master: reads the configuration, runs one master until SIGTERM or SIGINT.
 #include "common/cleanup.h"
 #include "common/config.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/notify_socket.h"
 #include "master/master.h"
@@ -41,6 +42,7 @@ static int run(const struct master_options *o) {
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL); // before any thread starts
     (void)signal(SIGPIPE, SIG_IGN);
+    daemon_raise_descriptor_limit();
     enum log_level level;
     if (log_open(o->log_file, "sluice-master", o->name, &f) != OK) {
         return complain(&f, NULL);
