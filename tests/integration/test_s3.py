@@ -192,7 +192,7 @@ def test_a_killed_agent_sends_only_what_is_missing(begin, server, s3, buckets):
     proxy = Proxy(server.port)
     try:
         cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 1},
-                        settings={"master.hold": "2s", "master.part_bytes": 64 * MIB, "agent.slots": 2})
+                        settings={"master.part_bytes": 64 * MIB, "agent.slots": 2})
         source = cluster.root("a") / "big"
         body = os.urandom(512 * MIB)
         source.write_bytes(body)
