@@ -3,6 +3,7 @@
 #ifndef DATAPLANE_SINK_S3_IMPL_H
 #define DATAPLANE_SINK_S3_IMPL_H
 
+#include "common/cleanup.h"
 #include "dataplane/s3_chunks.h"
 #include "dataplane/s3_object.h"
 #include "dataplane/sink_impl.h"

@@ -658,7 +658,8 @@ static void a_large_object_arrives_in_parts(void **state) {
 
     assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL));
     assert_file_is(&to, "out/big", big, n);
-    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL)); // again
+    assert_ok(
+        sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL)); // again
     assert_int_equal(tree_count(&to, "out"), 1);
     sink_free(sink);
     tree_table_free(&l);
