@@ -13,6 +13,7 @@
 enum {
     SERVE_TASKS_MAX = 16,            // open at a time on one connection
     SERVE_TASK_IDLE_FACTOR = 10,     // a connection with a task may be idle that much longer
+    SERVE_FIRST_TASK_MS = 30 * 1000, // without a ticket nobody stays longer, whatever else is said
     SERVE_FLUSH_US = 5000,           // small answers wait for others that long
     SERVE_CANCEL_LOOK = 1024 * 1024, // bytes between two looks for a CANCEL
     SERVE_END_DIGESTS = 64,          // in one OBJECT_END; more go into a DIGEST before it

@@ -10,6 +10,8 @@ struct connection {
     struct conn *conn;
     struct serve_task *tasks[SERVE_TASKS_MAX];
     size_t n_tasks;
+    bool is_trusted;         // has shown a ticket
+    int64_t ticket_until_ms; // when one must have been shown
     struct object_sender sender;
 };
 
@@ -74,6 +76,7 @@ static enum err open_task(struct connection *k, const struct frame_header *h, st
         return e;
     }
     k->tasks[k->n_tasks++] = t;
+    k->is_trusted = true;
     return conn_put(k->conn, &(struct frame_header){.type = FRAME_TASK_OPEN, .aux = h->aux}, NULL,
                     f);
 }
@@ -136,14 +139,29 @@ static enum err obey(struct connection *k, const struct frame_header *h, struct 
     return broke_protocol(f, "a frame came that an executor does not send");
 }
 
+// How long to wait for the next frame; 0 or less: the time is over.
+static int64_t wait_ms(const struct connection *k) {
+    int64_t idle_ms = k->serve->idle_ms;
+
+    if (!k->is_trusted) {
+        int64_t left_ms = k->ticket_until_ms - clock_mono_ms(&clock_system);
+        return left_ms < idle_ms ? left_ms : idle_ms;
+    }
+    return k->n_tasks > 0 ? idle_ms * SERVE_TASK_IDLE_FACTOR : idle_ms;
+}
+
 // Frames until there are no more. *@ret_is_idle: none came for so long.
 static enum err serve_frames(struct connection *k, bool *ret_is_idle, struct failure *f) {
     for (;;) {
         struct frame_header h;
-        int64_t idle_ms = k->serve->idle_ms * (k->n_tasks > 0 ? SERVE_TASK_IDLE_FACTOR : 1);
+        int64_t idle_ms = wait_ms(k);
         bool must_wait = !conn_has_buffered(k->conn);
         enum err e = OK;
 
+        if (idle_ms <= 0) {
+            *ret_is_idle = true;
+            return failure_set(f, ERR_TIMEOUT, "open task", NULL, 0, "no ticket was shown");
+        }
         if (must_wait) {
             e = conn_flush(k->conn, f);
         }
@@ -182,6 +200,8 @@ void serve_connection(struct serve *s, struct conn *c) {
                      &f);
     is_greeted = e == OK;
     if (is_greeted) {
+        k.ticket_until_ms = clock_mono_ms(&clock_system) +
+                            (s->idle_ms < SERVE_FIRST_TASK_MS ? s->idle_ms : SERVE_FIRST_TASK_MS);
         conn_set_stall_ms(c, s->idle_ms); // an executor may be slow to take what it asked for
         e = serve_frames(&k, &is_idle, &f);
     }

@@ -37,8 +37,8 @@ static void fill_ticket(const struct agent *executor, const Sluice__V1__TaskSpec
     t->digest = spec->digest == SLUICE__V1__DIGEST_ALGORITHM__SHA_256 ? HASH_SHA256 : HASH_XXH3_128;
     t->expires_ms = ticket_expiry_ms(c, spec);
     copy_text(t->volume, sizeof(t->volume), spec->source->volume);
-    t->root_len = spec->source->root.len < sizeof(t->root) ? spec->source->root.len : 0;
-    if (t->root_len > 0) {
+    t->root_len = spec->source->root.len; // ticket_sign() refuses one that is too long
+    if (t->root_len > 0 && t->root_len <= sizeof(t->root)) {
         memcpy(t->root, spec->source->root.data, t->root_len);
     }
     sha256(spec->objects.data, spec->objects.len, t->objects_sha256);

@@ -39,6 +39,7 @@ static enum err make_parts(struct core *c) {
         .window = o->tasks_per_flow,
         .max_tasks = o->tasks_in_memory,
         .reconcile_until_ms = c->reconcile_until_ms,
+        .held_until_ms = c->term > 1 ? clock_mono_ms(c->clock) + o->hold_ms : 0,
     };
     enum err e = scheduler_new(&so, &c->scheduler);
     if (e == OK) {
@@ -88,7 +89,7 @@ void core_free(struct core *c) {
     flows_free(c->flows);
     agents_free(c->agents);
     scheduler_free(c->scheduler);
-    loop_timer_free(c->dispatch.wake);
+    core_dispatch_deinit(c);
     signing_key_free(c->key);
     free(c);
 }

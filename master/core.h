@@ -34,6 +34,8 @@ struct core {
     struct {                     // core_dispatch()'s
         struct loop_timer *wake;
         bool busy;
+        struct order *orders; // that agents are still to be told, in order
+        uint32_t n_orders;
     } dispatch;
 };
 
@@ -50,5 +52,6 @@ void core_free(struct core *c);
 // Runs the scheduler's commands until there are none and arms its timer. Call after anything
 // that told the scheduler something; cheap if nothing is to be done. (dispatch.c)
 void core_dispatch(struct core *c);
+void core_dispatch_deinit(struct core *c); // after the planner is gone
 
 #endif

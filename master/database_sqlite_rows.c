@@ -3,9 +3,11 @@
 // this order (database_change.c).
 #include "master/database_sqlite.h"
 
-// The kinds of tasks, as in proto/sluice/v1/task.proto: LIST 1, BATCH 3, LINK 8, CLEANUP 12.
+// The kinds of tasks, as in proto/sluice/v1/task.proto: LIST 1, BATCH 3, ABORT 7, LINK 8,
+// CLEANUP 12.
 #define LEAVES_TEMPORARIES                                                                         \
-    "(task_state.kind = 12 OR (task_state.kind IN (3, 8) AND EXISTS (SELECT 1 FROM task_lease l"   \
+    "(task_state.kind IN (7, 12) OR (task_state.kind IN (3, 8) AND EXISTS (SELECT 1 FROM "         \
+    "task_lease l"                                                                                 \
     " WHERE l.task_id = task_state.task_id)))"
 #define TASKS_WITHOUT_STATE(flow)                                                                  \
     "DELETE FROM task_lease WHERE flow = " flow                                                    \
@@ -41,14 +43,14 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                       "DELETE FROM task_lease WHERE flow = ?1", "DELETE FROM walk WHERE flow = ?1",
                       "DELETE FROM large WHERE flow = ?1", "DELETE FROM ack WHERE flow = ?1",
                       "DELETE FROM seen WHERE flow = ?1"},
-    [ROW_PLAN_ABANDON] = {"DELETE FROM task_spec WHERE task_id IN (SELECT task_id FROM task_state"
-                          " WHERE flow = ?1 AND NOT " LEAVES_TEMPORARIES ")",
-                          "DELETE FROM task_state WHERE flow = ?1 AND NOT " LEAVES_TEMPORARIES,
-                          "UPDATE task_state SET kind = 12, stage = 2, rank = 0, status = 0,"
-                          " attempt = 1, not_before_ms = 0, avoid = '' WHERE flow = ?1",
-                          TASKS_WITHOUT_STATE("?1"), "DELETE FROM walk WHERE flow = ?1",
-                          "DELETE FROM large WHERE flow = ?1 AND opened = 0",
-                          "DELETE FROM ack WHERE flow = ?1"},
+    [ROW_PLAN_ABANDON] =
+        {"DELETE FROM task_spec WHERE task_id IN (SELECT task_id FROM task_state"
+         " WHERE flow = ?1 AND NOT " LEAVES_TEMPORARIES ")",
+         "DELETE FROM task_state WHERE flow = ?1 AND NOT " LEAVES_TEMPORARIES,
+         "UPDATE task_state SET kind = iif(kind = 7, 7, 12), stage = 2, rank = 0, status = 0,"
+         " attempt = 1, not_before_ms = 0, avoid = '' WHERE flow = ?1",
+         TASKS_WITHOUT_STATE("?1"), "DELETE FROM walk WHERE flow = ?1",
+         "DELETE FROM large WHERE flow = ?1 AND opened = 0", "DELETE FROM ack WHERE flow = ?1"},
     [ROW_PLAN_RESTART] = {"DELETE FROM task_spec WHERE task_id IN"
                           " (SELECT task_id FROM task_state WHERE flow = ?1 AND kind = 1)",
                           "DELETE FROM task_state WHERE flow = ?1 AND kind = 1",

@@ -122,7 +122,7 @@ int64_t flow_eta_ms(const struct flow *f) {
 
 void flow_bottleneck(const struct flow_progress *p, char *buf, size_t cap) {
     // Waiting is what a stream does while another is busy: it is no place of its own.
-    const struct {
+    struct {
         uint64_t us;
         const char *name;
     } places[] = {
@@ -130,35 +130,29 @@ void flow_bottleneck(const struct flow_progress *p, char *buf, size_t cap) {
         {p->read_us, "the source's disk"},
         {p->hash_us, "hashing"},
         {p->send_us + p->receive_us, "the network"},
-        {p->write_us + p->sync_us, "the destination's disk"},
+        {p->write_us + p->sync_us, p->sync_us > p->write_us
+                                       ? "the destination's disk, mostly its sync"
+                                       : "the destination's disk, mostly writing"},
     };
     uint64_t total = 0;
-    size_t most = 0;
+    size_t used = 0;
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         total += places[i].us;
-        if (places[i].us > places[most].us) {
-            most = i;
+    }
+    buf[0] = '\0';
+    for (size_t n = 0; n < ARRAY_LEN(places); n++) { // the largest that is left
+        size_t most = 0;
+        for (size_t i = 1; i < ARRAY_LEN(places); i++) {
+            most = places[i].us > places[most].us ? i : most;
         }
-    }
-    if (total == 0) {
-        snprintf(buf, cap, "%s", "");
-        return;
-    }
-    int used = snprintf(buf, cap, "%s (%.0f %%)", places[most].name,
-                        100.0 * (double)places[most].us / (double)total);
-    if (most == ARRAY_LEN(places) - 1 && used > 0 && (size_t)used < cap) {
-        snprintf(buf + used, cap - (size_t)used, ", %s",
-                 p->sync_us > p->write_us ? "mostly waiting for it to sync" : "mostly writing");
-        used = (int)strlen(buf);
-    }
-    const char *before = "; then ";
-    for (size_t i = 0; i < ARRAY_LEN(places) && used > 0 && (size_t)used < cap; i++) {
-        double percent = 100.0 * (double)places[i].us / (double)total;
-        if (i != most && percent >= 1.0) {
-            used += snprintf(buf + used, cap - (size_t)used, "%s%s %.0f %%", before, places[i].name,
-                             percent);
-            before = ", ";
+        double percent = total == 0 ? 0.0 : 100.0 * (double)places[most].us / (double)total;
+        if (percent < 1.0 || used >= cap) {
+            return;
         }
+        int len = snprintf(buf + used, cap - used, "%s%s (%.0f %%)", n == 0 ? "" : ", then ",
+                           places[most].name, percent);
+        used += len > 0 ? (size_t)len : 0;
+        places[most].us = 0;
     }
 }
 

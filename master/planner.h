@@ -42,8 +42,12 @@ void planner_want_tasks(struct planner *p, const char *flow, uint32_t n);
 // NULL: unknown.
 const Sluice__V1__TaskSpec *planner_spec(struct planner *p, uint64_t task_id,
                                          uint32_t *ret_attempt);
-// The newest lease of a task, as it was given out: names of temporaries are made from it.
-void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, const char *agent);
+// The newest lease of a task, as it was given out: names of temporaries are made from it. Its agent
+// may be told only after @stored(arg, OK), else a master that dies now does not know what to clean
+// up. NULL: nobody waits. It comes from within if nothing of the lease needs to be stored, and in
+// the order of the calls.
+void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, const char *agent,
+                    void (*stored)(void *arg, enum err result), void *arg);
 
 // How much payload a lease has moved so far, from heartbeats: what a lost one moved is moved again.
 void planner_progress(struct planner *p, uint64_t task_id, struct epoch epoch, uint64_t bytes);

@@ -8,7 +8,23 @@
 
 enum { LARGES_AT_A_TIME = 256, PATIENCE_MS = 15000 };
 
+// Agents that have not come back may still write under leases of an earlier term, which this
+// master need not know of: what they leave can be removed after that.
+static bool must_wait(struct plan *pl) {
+    const struct planner *p = pl->planner;
+    int64_t until_ms = p->started_ms + p->core->options->hold_ms;
+    pl->abandon_enters_ms = 0;
+    if (pl->restored && planner_mono_ms(p) < until_ms) {
+        pl->abandon_enters_ms = until_ms;
+        planner_arm(pl->planner, until_ms);
+    }
+    return pl->abandon_enters_ms != 0;
+}
+
 static void enter(struct plan *pl) {
+    if (must_wait(pl)) {
+        return;
+    }
     pl->body.stage = STAGE_CLEANUP;
     pl->frontier = false;
     pl->wanted = LOAD_MAX;
@@ -59,8 +75,11 @@ void plan_abandon_next(struct plan *pl) {
 // Nobody cleans up: the site may be away. Gives when to look again.
 int64_t plan_abandon_due(struct plan *pl) {
     int64_t now_ms = planner_mono_ms(pl->planner);
+    if (!pl->in_scheduler && pl->abandon_enters_ms != 0 && now_ms >= pl->abandon_enters_ms) {
+        enter(pl);
+    }
     if (!pl->in_scheduler) {
-        return now_ms + PATIENCE_MS;
+        return pl->abandon_enters_ms != 0 ? pl->abandon_enters_ms : now_ms + PATIENCE_MS;
     }
     if (pl->abandon_deadline_ms == 0) {
         pl->abandon_deadline_ms = now_ms + PATIENCE_MS;

@@ -150,6 +150,7 @@ struct plan {
     void *abandoned_arg;
     bool abandon_ready;          // only what may have left temporaries is stored
     int64_t abandon_deadline_ms; // without progress
+    int64_t abandon_enters_ms;   // mono; leases of earlier terms are closed then; 0: it has
     uint32_t wanted;
     size_t n_tasks;    // in memory
     size_t spec_bytes; // of these

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Leases as the planner sees them: who may still act, and what waits until nobody does.
 //
-// Leases of BATCH, LINK and PART tasks are stored, without anybody waiting for it: after a crash
-// the names of temporaries are known from them.
+// Leases of BATCH, LINK and PART tasks are stored before their agents are told: after a crash the
+// names of temporaries are known from them.
 #include "common/log.h"
 #include "master/planner_impl.h"
 
@@ -66,32 +66,35 @@ static void commit_alone(struct planner *p, struct change *c) {
     database_commit(p->core->database, c, NULL, NULL);
 }
 
-void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, const char *agent) {
+void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, const char *agent,
+                    void (*stored)(void *arg, enum err result), void *arg) {
     struct planned_task *t = planner_task(p, task_id);
-    if (t == NULL || t->concluded) {
-        return;
-    }
-    if (lease_add(t, epoch, agent) != OK) {
+    bool known = t != NULL && !t->concluded;
+    if (known && lease_add(t, epoch, agent) != OK) {
         struct failure f = out_of_memory("lease");
         plan_fail(t->plan, &f);
-        return;
+        known = false;
     }
-    if (t->n_leases > 1 && t->row.kind == SLUICE__V1__TASK_KIND__BATCH) {
+    if (known && t->n_leases > 1 && t->row.kind == SLUICE__V1__TASK_KIND__BATCH) {
         t->spec->skip_identical = true; // the one before may have delivered some
     }
-    struct large *l = t->large;
-    if (!is_stored(t->row.kind) && (l == NULL || l->row.opened)) {
+    struct large *l = known ? t->large : NULL;
+    bool opens = l != NULL && t->row.kind == SLUICE__V1__TASK_KIND__OPEN && !l->row.opened;
+    if (!known || (!is_stored(t->row.kind) && !opens)) {
+        if (stored != NULL) {
+            stored(arg, known ? OK : ERR_NOT_FOUND);
+        }
         return;
     }
     struct change *c = change_new();
     if (is_stored(t->row.kind)) {
         change_lease_add(c, t->row.flow, task_id, epoch, agent);
     }
-    if (l != NULL && t->row.kind == SLUICE__V1__TASK_KIND__OPEN && !l->row.opened) {
+    if (opens) {
         l->row.opened = true;
         change_large_put(c, &l->row);
     }
-    commit_alone(p, c);
+    database_commit(p->core->database, c, stored, arg);
 }
 
 // ---- which leases are closed ----

@@ -185,6 +185,7 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
         s.not_before_ms = in_ms > 0 ? planner_mono_ms(p) + in_ms : 0;
     }
     switch ((int)row->kind) {
+    case SLUICE__V1__TASK_KIND__CLEANUP: s.disowns = true; break; // it was another before
     case SLUICE__V1__TASK_KIND__LIST:
         s.rule = EXECUTOR_SOURCE;
         s.writes = false;

@@ -20,16 +20,20 @@ enum err scheduler_new(const struct scheduler_options *o, struct scheduler **ret
     s->options.max_tasks = o->max_tasks > 0 ? o->max_tasks : 1;
     s->now_ms = INT64_MIN;
     s->reconcile.kind = TIMER_RECONCILE;
+    s->held.kind = TIMER_HELD;
     ordered_heap_init(&s->timers, timer_before);
     if (hash_index_init(&s->agents) != OK || hash_index_init(&s->flows) != OK ||
         hash_index_init(&s->tasks) != OK || hash_index_init(&s->queues) != OK ||
         hash_index_init(&s->pools) != OK || hash_index_init(&s->claims) != OK ||
-        ordered_heap_reserve(&s->timers, 1) != OK) {
+        ordered_heap_reserve(&s->timers, 2) != OK) {
         scheduler_free(s);
         return ERR_NO_MEMORY;
     }
     if (o->reconcile_until_ms > 0) {
         sched_timer_arm(s, &s->reconcile, o->reconcile_until_ms);
+    }
+    if (o->held_until_ms > 0) {
+        sched_timer_arm(s, &s->held, o->held_until_ms);
     }
     *ret_s = s;
     return OK;
@@ -118,6 +122,12 @@ static void timer_fired(struct scheduler *s, struct sched_timer *t) {
         for (struct hash_node *n = hash_index_each(&s->queues, NULL); n != NULL;
              n = hash_index_each(&s->queues, n)) {
             sched_queue_refresh(s, CONTAINER_OF(n, struct sched_queue, by_key));
+        }
+        break;
+    case TIMER_HELD:
+        for (struct hash_node *n = hash_index_each(&s->flows, NULL); n != NULL;
+             n = hash_index_each(&s->flows, n)) {
+            sched_flow_quiet(s, CONTAINER_OF(n, struct sched_flow, by_id));
         }
         break;
     }

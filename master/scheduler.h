@@ -47,6 +47,9 @@ struct scheduler_options {
     // Until then agents report leases of earlier terms, and tasks of flows that were restored
     // are not leased. 0: this master is the cluster's first.
     int64_t reconcile_until_ms;
+    // From then on no lease of an earlier term is open, whether its agent has come back or not: a
+    // restored flow that is paused before is not quiet until then. 0: there are none.
+    int64_t held_until_ms;
 };
 
 // Which end's agents run a task.
@@ -66,9 +69,10 @@ struct scheduler_task {
     bool reads, writes;         // does it need source agents; does it write at the sink
     uint64_t cost_bytes;        // payload
     uint32_t cost_objects;
-    bool can_yield;             // BATCH, PART
-    bool exclusive;             // not leased again before the lease of a lost agent is closed
-    uint32_t attempt;           // 1 at first; rises with each result that was not the last
+    bool can_yield;   // BATCH, PART
+    bool exclusive;   // not leased again before the lease of a lost agent is closed
+    bool disowns;     // leases of earlier terms under this id were of a task that it replaced
+    uint32_t attempt; // 1 at first; rises with each result that was not the last
     char avoid[PLACE_NAME_MAX]; // failed there before: another agent if there is one
     int64_t not_before_ms;
 };

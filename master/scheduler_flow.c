@@ -115,8 +115,14 @@ uint32_t sched_flow_wants_now(struct scheduler *s, struct sched_flow *f) {
     return n < room ? n : room;
 }
 
+// An agent that has not come back may still write under a lease of an earlier term. (One that was
+// removed need not wait: the planner does, for what its agents may have left.)
+static bool may_be_held(const struct scheduler *s, const struct sched_flow *f) {
+    return f->spec.restored && !f->removed && s->now_ms < s->options.held_until_ms;
+}
+
 void sched_flow_quiet(struct scheduler *s, struct sched_flow *f) {
-    if (f->quiet_due && f->n_open == 0) {
+    if (f->quiet_due && f->n_open == 0 && !may_be_held(s, f)) {
         f->quiet_due = false;
         sched_note_queue(s, &f->quiet, SCHED_QUIET);
     }

@@ -31,7 +31,7 @@ enum {
     SCHED_LOOK_AHEAD = 16,
 };
 
-enum timer_kind { TIMER_AGENT, TIMER_TASK, TIMER_PARK, TIMER_BALANCE, TIMER_RECONCILE };
+enum timer_kind { TIMER_AGENT, TIMER_TASK, TIMER_PARK, TIMER_BALANCE, TIMER_RECONCILE, TIMER_HELD };
 struct sched_timer {
     struct heap_node node;
     int64_t at_ms;
@@ -220,7 +220,7 @@ struct scheduler {
     struct sched_pool *active;        // pools
     struct sched_flow *thirsty_flows; // want tasks, but max_tasks is reached
     struct sched_rank *ranks;
-    struct sched_timer reconcile;
+    struct sched_timer reconcile, held;
     double rate; // of all agents
 };
 
@@ -305,6 +305,7 @@ void sched_lease_close(struct scheduler *s, struct sched_lease *l, enum lease_cl
                        bool told);
 void sched_lease_free(struct scheduler *s, struct sched_lease *l);
 struct sched_lease *sched_claim_of(const struct scheduler *s, uint64_t task_id);
+void sched_claim_refuse(struct scheduler *s, struct sched_lease *l);
 void sched_claims_end(struct scheduler *s); // the time to reconcile is over
 // Of a running one, from its own progress, or else from how fast its agent usually is.
 int64_t sched_lease_remaining_ms(const struct scheduler *s, const struct sched_lease *l);

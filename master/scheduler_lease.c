@@ -212,12 +212,15 @@ void sched_lease_close(struct scheduler *s, struct sched_lease *l, enum lease_cl
     }
 }
 
+void sched_claim_refuse(struct scheduler *s, struct sched_lease *l) {
+    unclaim(s, l);
+    sched_lease_order(s, l, SCHED_REVOKE);
+}
+
 void sched_claims_end(struct scheduler *s) {
     for (struct hash_node *n = hash_index_each(&s->claims, NULL), *next; n != NULL; n = next) {
         next = hash_index_each(&s->claims, n);
-        struct sched_lease *l = CONTAINER_OF(n, struct sched_lease, by_task);
-        unclaim(s, l);
-        sched_lease_order(s, l, SCHED_REVOKE);
+        sched_claim_refuse(s, CONTAINER_OF(n, struct sched_lease, by_task));
     }
 }
 

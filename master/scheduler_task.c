@@ -161,13 +161,18 @@ enum err scheduler_task_add(struct scheduler *s, const struct scheduler_task *sp
         return e;
     }
     t->flow = f;
-    t->claimable = f->spec.restored && (spec->attempt <= 1 || sched_is_reconciling(s));
+    t->claimable =
+        f->spec.restored && !spec->disowns && (spec->attempt <= 1 || sched_is_reconciling(s));
     t->queue->n_tasks++;
     f->n_pending++;
     s->n_tasks++;
     DL_APPEND2(f->tasks, t, flow_prev, flow_next);
     hash_index_add(&s->tasks, &t->by_id, hash_u64(t->task_id));
     struct sched_lease *claimed = sched_claim_of(s, t->task_id);
+    if (claimed != NULL && spec->disowns) {
+        sched_claim_refuse(s, claimed);
+        claimed = NULL;
+    }
     if (claimed != NULL) {
         take_up_claim(s, t, claimed);
     } else if (spec->not_before_ms > s->now_ms) {

@@ -57,6 +57,8 @@ char *scratch_read(const struct scratch *s, const char *name, size_t *ret_len) {
     return bytes;
 }
 
+enum { PATIENCE_S = 200 };
+
 struct tally {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -87,7 +89,7 @@ void tally_add(struct tally *t, uint64_t n) {
 void tally_wait(struct tally *t, uint64_t at_least) {
     struct timespec deadline;
     clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += 30;
+    deadline.tv_sec += PATIENCE_S;
     int rc = 0;
     pthread_mutex_lock(&t->lock);
     while (t->n < at_least && rc != ETIMEDOUT) {
@@ -96,7 +98,7 @@ void tally_wait(struct tally *t, uint64_t at_least) {
     uint64_t n = t->n;
     pthread_mutex_unlock(&t->lock);
     if (n < at_least) {
-        fail_msg("waited 30 s for %llu, got %llu", (unsigned long long)at_least,
+        fail_msg("waited %d s for %llu, got %llu", PATIENCE_S, (unsigned long long)at_least,
                  (unsigned long long)n);
     }
 }

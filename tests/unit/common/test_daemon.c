@@ -92,7 +92,7 @@ static void closures_left_over_run_when_the_loop_is_freed(void **state) {
 
 struct ticks {
     struct loop *loop;
-    struct loop_timer *timer, *never;
+    struct loop_timer *timer, *never, *end;
     char order[8];
 };
 
@@ -102,6 +102,8 @@ static void tick_a(void *arg) {
     loop_timer_disarm(t->never);
     if (strlen(t->order) < 3) {
         loop_timer_arm(t->timer, 5);
+    } else {
+        loop_timer_arm(t->end, 200); // the disarmed one would be due by then
     }
 }
 
@@ -123,8 +125,7 @@ static void timers_fire_in_order_and_can_be_disarmed(void **state) {
     t.timer = loop_timer_new(t.loop, tick_a, &t);
     t.never = loop_timer_new(t.loop, tick_wrong, &t);
     struct loop_timer *b = loop_timer_new(t.loop, tick_b, &t);
-    struct loop_timer *end = loop_timer_new(t.loop, tick_end, &t);
-    loop_timer_arm(end, 200);
+    t.end = loop_timer_new(t.loop, tick_end, &t);
     loop_timer_arm(t.never, 1);
     loop_timer_arm(t.never, 100); // replaces the first
     loop_timer_arm(b, 0);
@@ -134,7 +135,7 @@ static void timers_fire_in_order_and_can_be_disarmed(void **state) {
     loop_timer_free(t.timer);
     loop_timer_free(t.never);
     loop_timer_free(b);
-    loop_timer_free(end);
+    loop_timer_free(t.end);
     loop_free(t.loop);
 }
 
@@ -173,13 +174,14 @@ static void signals_become_closures(void **state) {
 // ---- files and names ----
 
 static void a_directory_has_one_owner(void **state) {
-    char parent[] = "/tmp/sluice-lock-XXXXXX", dir[64], lock[80];
+    char parent[] = "/tmp/sluice-lock-XXXXXX", above[48], dir[64], lock[80];
     struct failure f;
     struct stat st;
     int first = -1, second = -1;
     (void)state;
     assert_non_null(mkdtemp(parent));
-    snprintf(dir, sizeof dir, "%s/state", parent);
+    snprintf(above, sizeof above, "%s/above", parent);
+    snprintf(dir, sizeof dir, "%s/state", above);
     snprintf(lock, sizeof lock, "%s/lock", dir);
     assert_ok(daemon_lock_directory(dir, &first, &f));
     assert_int_equal(stat(dir, &st), 0);
@@ -191,8 +193,9 @@ static void a_directory_has_one_owner(void **state) {
     close(second);
     unlink(lock);
     rmdir(dir);
+    rmdir(above);
     rmdir(parent);
-    assert_err(daemon_lock_directory(dir, &first, &f), ERR_NOT_FOUND);
+    assert_err(daemon_lock_directory("/proc/none/state", &first, &f), ERR_NOT_FOUND);
 }
 
 static void the_port_file_says_where_to_dial(void **state) {

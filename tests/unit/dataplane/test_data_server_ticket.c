@@ -180,6 +180,24 @@ static void the_right_ticket_is_accepted(void **state) {
     conn_free(net_open_task(n));
 }
 
+static void who_shows_no_ticket_does_not_stay(void **state) {
+    struct net *n = *state;
+    struct frame_header h = {.type = FRAME_PING};
+    struct conn *c;
+    enum err e = OK;
+
+    net_restart(n, 0, 300);
+    c = net_connect(n);
+    while (!e && h.type != FRAME_GOAWAY) { // it is never idle
+        h = (struct frame_header){.type = FRAME_PING};
+        e = conn_put(c, &h, NULL, NULL);
+        e = e ? e : conn_flush(c, NULL);
+        e = e ? e : conn_receive(c, 0, &h, NULL);
+    }
+    assert_true(!e || e == ERR_PEER_LOST);
+    conn_free(c);
+}
+
 int main(void) {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -194,6 +212,7 @@ int main(void) {
         T(other_objects_than_those_of_the_ticket_are_refused),
         T(a_volume_that_is_not_there_is_named),
         T(the_right_ticket_is_accepted),
+        T(who_shows_no_ticket_does_not_stay),
     };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);

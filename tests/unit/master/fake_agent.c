@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATIENCE_MS = 30000, POLL_MS = 2, MAX_STORAGES = 8 };
+enum { PATIENCE_MS = 200000, POLL_MS = 2, MAX_STORAGES = 8 };
 
 struct fake_cluster cluster;
 static uint8_t written[MAX_STORAGES][16]; // the nonce that lies in each storage
@@ -47,7 +47,7 @@ void cluster_start(int64_t lost_after_ms) {
     memset(&cluster, 0, sizeof(cluster));
     memset(written, 0, sizeof(written));
     cluster.options = (struct master_options){.hold_ms = 10 * lost_after_ms,
-                                              .heartbeat_ms = 20,
+                                              .heartbeat_ms = 100,
                                               .lost_after_ms = lost_after_ms,
                                               .park_ms = 60000,
                                               .agents = 16};

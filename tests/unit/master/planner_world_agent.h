@@ -42,7 +42,7 @@ static void assign(struct world *w, const struct scheduler_command *cmd) {
     uint32_t attempt = 0;
     const Sluice__V1__TaskSpec *spec = planner_spec(p, cmd->task_id, &attempt);
     assert_non_null(spec);
-    planner_leased(p, cmd->task_id, cmd->epoch, cmd->agent);
+    planner_leased(p, cmd->task_id, cmd->epoch, cmd->agent, NULL, NULL);
     if (!a->alive) {
         return;
     }
@@ -467,6 +467,15 @@ static void agent_tell(struct world *w, struct sim_agent *a, int64_t now_ms) {
     a->told = true;
 }
 
+static bool has_work(const struct sim_agent *a) {
+    for (int i = 0; i < RUNNING_MAX; i++) {
+        if (a->running[i] != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void agent_turn(struct world *w, struct sim_agent *a, int64_t now_ms) {
     if (!a->alive) {
         if (--a->dead_turns <= 0) {
@@ -476,7 +485,7 @@ static void agent_turn(struct world *w, struct sim_agent *a, int64_t now_ms) {
         }
         return;
     }
-    if (happens(w, w->odds_agent)) { // its temporaries stay
+    if (has_work(a) && happens(w, w->odds_agent)) { // its temporaries stay
         if (a->told) {
             scheduler_agent_down(w->core.scheduler, a->name, false, now_ms);
         }

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 30000 };
+enum { TIMEOUT_MS = 120000 };
 
 static struct {
     char dir[64], state_dir[128], port_file[128], other_dir[128];
