@@ -66,6 +66,9 @@ static void put_finish(struct folding *f) {
         return;
     }
     bool tracked = has_open_writer(l);
+    if (!tracked && pl->restored && l->row.quiet_ms != 0) {
+        l->row.fresh = true; // as far as is known, a lost writer's lease was closed by expiry only
+    }
     bool restarted = !tracked && pl->restored && l->row.quiet_ms > planner_wall_ms(pl->planner);
     struct task_row row = {.kind = SLUICE__V1__TASK_KIND__FINISH,
                            .status = tracked || restarted ? TASK_WAITING : TASK_READY};

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-WAIT_S = {"release": 90, "dev": 240, "tsan": 400}
+WAIT_S = {"release": 300, "dev": 600, "tsan": 900}  # how long anything may take at most
 
 
 class Cluster:
@@ -71,7 +71,8 @@ class Cluster:
         path = self.log_file(name)
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_bytes().decode("utf-8").splitlines()]
+        whole, _, _ = path.read_bytes().rpartition(b"\n")  # the last line may be half-written
+        return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
 
     def log_tail(self):
         text = ""
@@ -102,6 +103,11 @@ class Cluster:
         done = self.sluice("submit", *options, source, destination)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         return done.stdout.decode().strip()
+
+    def cancel(self, flow):
+        """The flow may have been delivered before."""
+        done = self.sluice("cancel", flow)
+        assert done.returncode == 0 or b"COMPLETED" in done.stderr, done.stderr
 
     def show(self, flow):
         return self.json("show", flow)

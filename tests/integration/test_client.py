@@ -17,8 +17,11 @@ def test_an_independent_client(cluster, work):
         pytest.skip("node and npm are missing: apt-get install nodejs npm")
     client = work / "client"
     shutil.copytree(HERE / "client", client)
-    install = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=client,
-                             capture_output=True, text=True, timeout=300)
+    try:
+        install = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=client,
+                                 capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm cannot install @grpc/grpc-js in 300 s")
     if install.returncode != 0:
         pytest.skip("npm cannot install @grpc/grpc-js: " + install.stderr.strip()[-200:])
     a, b = cluster.root("a"), cluster.root("b")

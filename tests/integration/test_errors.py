@@ -108,7 +108,7 @@ def test_a_master_that_is_not_there(binaries):
 
 def daemon(binaries, program, text, path):
     path.write_text(text)
-    return subprocess.run([binaries / program, "--config", path], capture_output=True, timeout=60)
+    return subprocess.run([binaries / program, "--config", path], capture_output=True, timeout=300)
 
 
 @pytest.mark.parametrize("text, words", [

@@ -15,7 +15,7 @@ def test_up_prints_what_is_needed(cluster):
         assert "sluice-agent" in str(agent["command"])
     listed = cluster.listed_agents()
     assert {agent["name"] for agent in listed} == set(cluster.agents())
-    assert all(agent["connected"] for agent in listed)
+    cluster.until(lambda: all(agent["connected"] for agent in cluster.listed_agents()), "all to be connected")
 
 
 def test_a_daemon_that_died_is_started_again(cluster):

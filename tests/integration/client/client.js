@@ -11,7 +11,7 @@ const options = { keepCase: true, longs: String, enums: String, defaults: true, 
 const load = (file) => grpc.loadPackageDefinition(loader.loadSync(file, options));
 const creds = grpc.credentials.createInsecure();
 const unary = (client, method, request) =>
-  new Promise((resolve, reject) => client[method](request, { deadline: Date.now() + 60000 }, (e, r) => (e ? reject(e) : resolve(r))));
+  new Promise((resolve, reject) => client[method](request, { deadline: Date.now() + 300000 }, (e, r) => (e ? reject(e) : resolve(r))));
 
 async function reflect(version) {
   const service = load(`grpc/reflection/${version}/reflection.proto`).grpc.reflection[version].ServerReflection;

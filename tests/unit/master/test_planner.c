@@ -2,7 +2,7 @@
 // The whole life of flows over played agents, with masters and agents killed anywhere.
 // clang-format off
 // WRAP: flow_progressed flow_add_share flow_add_transport flow_set_phase flow_object_failed flow_planned_out flow_sink_into_directory core_dispatch
-// TIMEOUT: 300
+// TIMEOUT: 900
 // clang-format on
 #include "common/hash.h"
 #include "common/log.h"
