@@ -252,8 +252,8 @@ enum err agent_start(const struct agent_options *o, const struct clock *clock,
     log_event(LOG_INFO, "agent_started", LOG_STR("site", o->site),
               LOG_STR("version", SLUICE_VERSION), LOG_STR("incarnation", a->incarnation.id),
               LOG_STR("master", o->master), LOG_STR("data_address", a->addresses[0]),
-              LOG_U64("slots", o->slots), LOG_U64("volumes", o->n_volumes),
-              LOG_I64("pid", getpid()));
+              LOG_STR("data_listen", data_server_address(a->server)), LOG_U64("slots", o->slots),
+              LOG_U64("volumes", o->n_volumes), LOG_I64("pid", getpid()));
     *ret_agent = a;
     return OK;
 }

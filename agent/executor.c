@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/executor.h"
 
+#include "agent/cpu_mark.h"
 #include "agent/journal.h"
+#include "agent/stream_tuner.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { BUFFER_ALIGN = 4096 };
 
@@ -26,6 +29,10 @@ struct executor {
     struct lease *first, **last; // all held, in the order of assignment
     size_t n_held, n_running;
     bool stop;
+    struct stream_tuner tuner;
+    uint32_t n_moving;    // running tasks whose number the tuner chooses
+    uint64_t bytes_ended; // moved by leases that are not held any more
+    struct cpu_mark cpu;
 };
 
 // ---- the list; under the lock ----
@@ -64,6 +71,45 @@ static struct lease *first_waiting(struct executor *e) {
     return l;
 }
 
+static bool moves_data(const struct lease *l) {
+    const Sluice__V1__TaskSpec *s = l->message->spec;
+    return s->kind == SLUICE__V1__TASK_KIND__BATCH || s->kind == SLUICE__V1__TASK_KIND__PART;
+}
+
+// A flow that was given a number of streams has that many, whatever the others do.
+static bool is_fixed(const struct lease *l) {
+    return l->message->spec->streams > 0;
+}
+
+static uint32_t n_moving_of(const struct executor *e, const char *flow) {
+    uint32_t n = 0;
+    for (const struct lease *l = e->first; l != NULL; l = l->next) {
+        n += l->is_running && moves_data(l) && strcmp(l->message->spec->flow_id, flow) == 0;
+    }
+    return n;
+}
+
+static bool has_stream(const struct executor *e, const struct lease *l) {
+    const Sluice__V1__TaskSpec *s = l->message->spec;
+    return !moves_data(l) ||
+           (is_fixed(l) ? n_moving_of(e, s->flow_id) < s->streams : e->n_moving < e->tuner.n);
+}
+
+// The next that may run now.
+static struct lease *next_to_run(struct executor *e) {
+    struct lease *l = e->first;
+    while (l != NULL && (l->is_running || !has_stream(e, l))) {
+        l = l->next;
+    }
+    return l;
+}
+
+static void count_moving(struct executor *e, const struct lease *l, bool is_begin) {
+    if (moves_data(l) && !is_fixed(l)) {
+        e->n_moving += is_begin ? 1U : (uint32_t)-1;
+    }
+}
+
 // ---- the end of a lease; without the lock ----
 
 // It is not in the list any more. Frees it.
@@ -92,6 +138,7 @@ static void log_result(const struct lease *l, const Sluice__V1__TaskResult *r) {
               LOG_U64("objects", atomic_load(&l->control.objects)),
               LOG_U64("bytes", r->bytes_moved),
               LOG_F64("seconds", (double)(clock_mono_us() - l->started_us) / 1e6),
+              LOG_STR("path", l->control.path),
               LOG_STR("transport", r->transport[0] == '\0' ? NULL : r->transport),
               LOG_STR("source_agent", r->source_agent[0] == '\0' ? NULL : r->source_agent),
               LOG_STR("code", r->failure == NULL ? NULL : r->failure->code),
@@ -119,6 +166,13 @@ static void run_lease(struct executor *e, const struct slot *s, struct lease *l)
     pthread_mutex_lock(&e->lock);
     take_out(e, l);
     e->n_running--;
+    count_moving(e, l, false);
+    if (!is_fixed(l)) {
+        e->bytes_ended += atomic_load(&l->control.bytes);
+    }
+    if (moves_data(l)) {
+        pthread_cond_signal(&e->work); // for one that waited for a stream
+    }
     bool is_idle = e->n_held == 0;
     pthread_mutex_unlock(&e->lock);
     if (end == RUN_STOPPED) {
@@ -136,7 +190,7 @@ static void *slot_thread(void *arg) {
     struct executor *e = s->executor;
     pthread_mutex_lock(&e->lock);
     for (;;) {
-        struct lease *l = first_waiting(e);
+        struct lease *l = next_to_run(e);
         if (l == NULL && e->stop) {
             break;
         }
@@ -146,6 +200,7 @@ static void *slot_thread(void *arg) {
         }
         l->is_running = true;
         e->n_running++;
+        count_moving(e, l, true);
         pthread_mutex_unlock(&e->lock);
         run_lease(e, s, l);
         pthread_mutex_lock(&e->lock);
@@ -162,6 +217,9 @@ enum err executor_new(const struct executor_options *o, struct executor **ret_ex
     }
     e->options = *o;
     e->last = &e->first;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    stream_tuner_init(&e->tuner, processors > 0 ? (uint32_t)processors : 1, o->slots);
+    (void)cpu_busy_since(&e->cpu);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->work, NULL);
     e->slots = calloc(o->slots, sizeof *e->slots);
@@ -289,6 +347,34 @@ size_t executor_revoke_all(struct executor *e, enum lease_stop why) {
     pthread_mutex_unlock(&e->lock);
     executor_revoke_waiting(e);
     return n;
+}
+
+static void log_move(const struct stream_move *m) {
+    log_event(LOG_INFO, "streams_changed", LOG_U64("from", m->from), LOG_U64("to", m->to),
+              LOG_F64("bytes_per_s_before", m->rate_before), LOG_F64("bytes_per_s", m->rate),
+              LOG_STR("reason", m->reason));
+}
+
+void executor_tune(struct executor *e) {
+    struct stream_sample s = {.now_us = clock_mono_us()};
+    struct stream_move m;
+    pthread_mutex_lock(&e->lock);
+    bool waits = false;
+    s.bytes = e->bytes_ended;
+    for (struct lease *l = e->first; l != NULL; l = l->next) {
+        waits = waits || (!l->is_running && moves_data(l) && !is_fixed(l));
+        s.bytes += is_fixed(l) ? 0 : atomic_load(&l->control.bytes);
+    }
+    s.is_full = waits && e->n_moving >= e->tuner.n;
+    s.cpu_busy = cpu_busy_since(&e->cpu);
+    bool moved = stream_tuner_sample(&e->tuner, &s, &m);
+    if (moved) {
+        pthread_cond_broadcast(&e->work);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (moved) {
+        log_move(&m);
+    }
 }
 
 size_t executor_held(struct executor *e) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The slots: threads that run one task each, and the leases that wait for one.
 //
+// Tasks that move data are *streams*, each with a data connection of its own. How many run at a
+// time is the flow's `streams` if that is set, for each such flow; all others share a number that
+// stream_tuner finds. The other slots do what moves nothing.
+//
 // A lease is *held* from executor_assign() until its end was told: its result appended to the
 // journal, or `stopped` called. Thread-safe.
 #ifndef AGENT_EXECUTOR_H
@@ -43,6 +47,9 @@ void executor_yield(struct executor *e, uint64_t task_id, uint64_t term, uint64_
 void executor_revoke_waiting(struct executor *e);
 // How many leases were stopped by this.
 size_t executor_revoke_all(struct executor *e, enum lease_stop why);
+
+// Adapts how many tasks move data at a time to what was measured. About once a second.
+void executor_tune(struct executor *e);
 
 size_t executor_held(struct executor *e);
 size_t executor_running(struct executor *e);

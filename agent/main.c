@@ -7,7 +7,6 @@
 #include "common/notify_socket.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
 
@@ -74,12 +73,7 @@ int main(int argc, char **argv) {
         return EXIT_USAGE;
     }
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL); // before any thread starts
-    (void)signal(SIGPIPE, SIG_IGN);
+    daemon_block_signals(&set); // before any thread starts
     daemon_raise_descriptor_limit();
     struct failure f = {0};
     struct config *config = NULL;

@@ -258,6 +258,20 @@ static void release(struct run *r) {
     object_table_close(&r->table);
 }
 
+// While we received, the source read and hashed: only what is left of that time is the network's.
+// What it did while we hashed and wrote cost us nothing.
+static void split_receiving(struct transfer_times *t, const struct source_spent *spent) {
+    uint64_t theirs = spent->read_us + spent->hash_us;
+    if (theirs == 0) {
+        return;
+    }
+    uint64_t ours = theirs < t->receive_us ? theirs : t->receive_us;
+    uint64_t read = (uint64_t)((double)ours * (double)spent->read_us / (double)theirs);
+    t->receive_us -= ours;
+    t->read_us += read;
+    t->hash_us += ours - read;
+}
+
 // What the source can tell about itself, before it is released.
 static enum err describe_source(struct run *r) {
     if (r->source == NULL) {
@@ -268,7 +282,9 @@ static enum err describe_source(struct run *r) {
     if (e == OK && c->is_agent) {
         e = task_result_set_text(&r->result->source_agent, source_agent_peer_name(r->source));
     }
-    r->result->cpu_us_source = source_remote_cpu_us(r->source);
+    const struct source_spent spent = source_remote_spent(r->source);
+    r->result->cpu_us_source = spent.cpu_us;
+    split_receiving(&r->times, &spent);
     return e;
 }
 

@@ -153,6 +153,7 @@ static void tick(void *arg) {
     loop_timer_arm(s->tick, s->heartbeat_ms);
     check_hold(s);
     check_silence(s);
+    executor_tune(s->parts.executor);
     if (s->state == SESSION_UP) {
         session_send_heartbeat(s);
         session_send_results(s);

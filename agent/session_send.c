@@ -2,8 +2,8 @@
 // What the session says.
 #include "agent/session_impl.h"
 #include "common/cleanup.h"
+#include "common/daemon.h"
 
-#include <limits.h>
 #include <string.h>
 
 static bool send(struct session *s, Sluice__V1__AgentMessage *m) {
@@ -130,10 +130,10 @@ bool session_send_register(struct session *s) {
     const struct agent_options *a = s->options.agent;
     Sluice__V1__Register m = SLUICE__V1__REGISTER__INIT;
     Sluice__V1__AgentMessage message = SLUICE__V1__AGENT_MESSAGE__INIT;
-    char host[HOST_NAME_MAX + 1] = "";
+    char host[DAEMON_HOST_SIZE];
     struct lease_list leases = {0};
     AUTO(auto_free) struct volume_list *volumes = volume_list_new(s->parts.volumes);
-    (void)gethostname(host, sizeof host - 1);
+    daemon_host_name(host);
     // A lease whose result is kept is not given up either: the result follows the Welcome.
     executor_each(s->parts.executor, add_held, &leases);
     journal_each_lease(s->parts.journal, add_kept, &leases);

@@ -20,6 +20,9 @@
      "storage (object, the default), or that synced once a task (task)"},                          \
     {"label", 'l', "KEY=VALUE", "a label to find the flow by; may be repeated"},                   \
     {"executors", 0, "N", "tasks that run at a time, 1 to 100000"},                                \
+    {"streams", 0, "N",                                                                            \
+     "tasks that move data at a time at each agent, each on a connection of\n"                     \
+     "its own, 1 to 256 (default: as many as the agent finds best)"},                              \
     {"retries", 0, "N", "attempts of each task, 1 to 100 (default: 5)"},                          \
     {"priority", 'p', "N", "larger goes first, -1000 to 1000 (default: 0)"},                       \
     {"weight", 0, "N", "share among flows of one priority, 1 to 1000"},                            \
@@ -156,6 +159,9 @@ static enum err add_limits(const struct invocation *inv, json_t *spec, struct fa
         }
     }
     enum err e = add_number(inv, "executors", "executors", 1, 100000, limits, f);
+    if (!e) {
+        e = add_number(inv, "streams", "streams", 1, 256, limits, f);
+    }
     return e ? e : add_number(inv, "retries", "retries", 1, 100, limits, f);
 }
 

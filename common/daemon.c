@@ -6,9 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,28 +15,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// ---- signals ----
+// ---- signals and limits ----
 
-struct daemon_signals {
-    struct loop *loop;
-    void (*on_terminate)(void *);
-    void (*on_reload)(void *);
-    void *arg;
-    pthread_t thread;
-    atomic_bool stopping;
-};
-
-static void taken_signals(sigset_t *ret_set) {
-    sigemptyset(ret_set);
-    sigaddset(ret_set, SIGTERM);
-    sigaddset(ret_set, SIGINT);
-    sigaddset(ret_set, SIGHUP);
-}
-
-void daemon_block_signals(void) {
-    sigset_t set;
-    taken_signals(&set);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+void daemon_block_signals(sigset_t *ret_signals) {
+    sigemptyset(ret_signals);
+    sigaddset(ret_signals, SIGTERM);
+    sigaddset(ret_signals, SIGINT);
+    sigaddset(ret_signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
 }
@@ -48,45 +32,6 @@ void daemon_raise_descriptor_limit(void) {
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit); // never refused up to the hard limit
-    }
-}
-
-static void *take_signals(void *arg) {
-    struct daemon_signals *s = arg;
-    sigset_t set;
-    int sig = 0;
-    taken_signals(&set);
-    while (sigwait(&set, &sig) == 0 && !atomic_load(&s->stopping)) {
-        loop_post(s->loop, sig == SIGHUP ? s->on_reload : s->on_terminate, s->arg);
-    }
-    return NULL;
-}
-
-enum err daemon_signals_start(struct loop *loop, void (*on_terminate)(void *),
-                              void (*on_reload)(void *), void *arg,
-                              struct daemon_signals **ret_signals) {
-    struct daemon_signals *s = calloc(1, sizeof *s);
-    if (s == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    s->loop = loop;
-    s->on_terminate = on_terminate;
-    s->on_reload = on_reload;
-    s->arg = arg;
-    if (pthread_create(&s->thread, NULL, take_signals, s) != 0) {
-        free(s);
-        return ERR_AGAIN;
-    }
-    *ret_signals = s;
-    return OK;
-}
-
-void daemon_signals_stop(struct daemon_signals *s) {
-    if (s != NULL) {
-        atomic_store(&s->stopping, true);
-        pthread_kill(s->thread, SIGHUP); // to this thread alone: ends its wait
-        pthread_join(s->thread, NULL);
-        free(s);
     }
 }
 

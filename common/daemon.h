@@ -6,28 +6,18 @@
 
 #include "common/err.h"
 #include "common/failure.h"
-#include "common/rpc/loop.h"
 
-#include <stddef.h>
+#include <signal.h>
 
-// ---- signals ----
+// ---- signals and limits ----
 
 // Before any thread is started (so before loop_new()): SIGTERM, SIGINT and SIGHUP then wait for
-// daemon_signals_start(), and SIGPIPE is ignored.
-void daemon_block_signals(void);
+// sigwait() or a signalfd on *@ret_signals, and SIGPIPE is ignored.
+void daemon_block_signals(sigset_t *ret_signals);
 
 // As many descriptors as this process may have: most systems begin with 1024, which connections,
 // files and directories of a busy daemon pass.
 void daemon_raise_descriptor_limit(void);
-
-struct daemon_signals;
-// A thread that takes the signals and posts to @loop: @on_terminate for SIGTERM and SIGINT,
-// @on_reload for SIGHUP. ERR_NO_MEMORY, ERR_AGAIN (no thread).
-MUST_CHECK enum err daemon_signals_start(struct loop *loop, void (*on_terminate)(void *),
-                                         void (*on_reload)(void *), void *arg,
-                                         struct daemon_signals **ret_signals);
-// Nothing is posted after it. Before loop_free().
-void daemon_signals_stop(struct daemon_signals *s);
 
 // ---- files ----
 
@@ -36,8 +26,8 @@ void daemon_signals_stop(struct daemon_signals *s);
 MUST_CHECK enum err daemon_write_port_file(const char *path, const char *addr, int port,
                                            struct failure *ret_failure);
 
-// Makes @dir (mode 0700) with what is missing above it, and holds it until the returned descriptor is closed
-// or the process ends. ERR_LOCKED: another process has it.
+// Makes @dir (mode 0700) with what is missing above it, and holds it until the returned
+// descriptor is closed or the process ends. ERR_LOCKED: another process has it.
 MUST_CHECK enum err daemon_lock_directory(const char *dir, int *ret_fd,
                                           struct failure *ret_failure);
 

@@ -35,8 +35,9 @@ enum frame_type {
     FRAME_DATA = 7,        // ← ; request; offset; payload: bytes
     FRAME_HOLE = 8,        // ← ; request; offset and aux: a run of zeros
     FRAME_DIGEST = 9,      // ← ; request; offset: of the first leaf; payload: digests
-    FRAME_OBJECT_END = 10, // ← ; request; aux: processor time in us; the rest of the digests and
-                           // the version at close, or the failure
+    FRAME_OBJECT_END = 10, // ← ; request; aux: processor time in us; offset: time spent reading
+                           // (low 32 bits) and hashing (high), in us; the rest of the digests
+                           // and the version at close, or the failure
     FRAME_ERROR = 11,      // ← ; the connection is of no use any more; payload: failure
     FRAME_CANCEL = 12,     // → ; request: its OBJECT_END may come early
     FRAME_CLOSE_TASK = 13, // → ; aux: task

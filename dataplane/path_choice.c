@@ -29,3 +29,10 @@ enum transfer_path path_choose(struct path_choice *c, const struct source *sourc
     c->reflink_failed = true;
     return PATH_PLAIN;
 }
+
+const char *path_name(const struct source *source, enum transfer_path path) {
+    if (path == PATH_REFLINK) {
+        return "reflink-read-hash";
+    }
+    return source_capabilities(source)->is_remote ? "receive-hash-write" : "read-hash-write";
+}

@@ -24,4 +24,7 @@ enum transfer_path path_choose(struct path_choice *c, const struct source *sourc
                                const struct sink *sink, uint64_t offset, uint64_t length,
                                bool to_end);
 
+// "receive-hash-write", "read-hash-write" or "reflink-read-hash": for the log.
+const char *path_name(const struct source *source, enum transfer_path path);
+
 #endif

@@ -11,6 +11,7 @@ struct sending {
     uint64_t request;
     uint64_t start, pos, end;
     size_t digests_sent;
+    uint64_t read_us, hash_us;
     struct failure reason; // why the object cannot be read
 };
 
@@ -19,7 +20,11 @@ void object_sender_deinit(struct object_sender *o) {
     o->buffer = NULL;
 }
 
-static enum err send_end(struct object_sender *o, const struct serve_task *t, uint64_t request,
+static uint64_t low_32(uint64_t us) {
+    return us < UINT32_MAX ? us : UINT32_MAX;
+}
+
+static enum err send_end(struct object_sender *o, const struct sending *s,
                          const struct frame_object_end *end, struct failure *ret_failure) {
     enum { ROOM = FRAME_END_FIXED_BYTES + SERVE_END_DIGESTS * HASH_MAX_BYTES };
     _Static_assert((int)ROOM > (int)FRAME_FAILURE_MAX, "an OBJECT_END has room for a failure");
@@ -27,9 +32,10 @@ static enum err send_end(struct object_sender *o, const struct serve_task *t, ui
     uint64_t cpu_us = clock_thread_cpu_us();
     struct frame_header h = {
         .type = FRAME_OBJECT_END,
-        .request = request,
+        .request = s->request,
+        .offset = low_32(s->read_us) | low_32(s->hash_us) << 32,
         .aux = cpu_us - o->cpu_mark_us,
-        .length = (uint32_t)frame_object_end_encode(end, t->digest, buf),
+        .length = (uint32_t)frame_object_end_encode(end, s->task->digest, buf),
     };
     enum err e;
 
@@ -41,11 +47,12 @@ static enum err send_end(struct object_sender *o, const struct serve_task *t, ui
     return e;
 }
 
-static enum err send_failed(struct object_sender *o, const struct serve_task *t, uint64_t request,
-                            const struct failure *reason, struct failure *ret_failure) {
-    struct frame_object_end end = {.failure = *reason};
+// s->reason says why.
+static enum err send_failed(struct object_sender *o, const struct sending *s,
+                            struct failure *ret_failure) {
+    struct frame_object_end end = {.failure = s->reason};
 
-    return send_end(o, t, request, &end, ret_failure);
+    return send_end(o, s, &end, ret_failure);
 }
 
 // Those digests that are known and were not sent yet.
@@ -74,12 +81,14 @@ static enum err send_digests(struct object_sender *o, struct sending *s, struct 
 static enum err send_step(struct object_sender *o, struct sending *s, struct failure *f) {
     struct frame_header h = {.request = s->request, .offset = s->pos};
     size_t len = 0;
-    uint64_t hole = 0;
+    uint64_t hole = 0, start = clock_mono_us(), read;
     enum err e;
 
     if (source_read(s->task->source, o->buffer, FRAME_DATA_BYTES, &len, &hole, &s->reason)) {
         return OK;
     }
+    read = clock_mono_us();
+    s->read_us += read - start;
     if (len == 0 && hole == 0) {
         failure_set(&s->reason, ERR_SOURCE_CHANGED, "read", NULL, 0, "the object became shorter");
         return OK;
@@ -90,6 +99,7 @@ static enum err send_step(struct object_sender *o, struct sending *s, struct fai
         failure_set(&s->reason, e, "hash", NULL, 0, NULL);
         return OK;
     }
+    s->hash_us += clock_mono_us() - read;
     h.type = hole > 0 ? FRAME_HOLE : FRAME_DATA;
     h.aux = hole;
     h.length = (uint32_t)len;
@@ -138,7 +148,7 @@ static enum err send_closing(struct object_sender *o, struct sending *s, struct 
         }
     }
     if (s->reason.err != OK) {
-        return send_failed(o, s->task, s->request, &s->reason, f);
+        return send_failed(o, s, f);
     }
     if (end.n_digests - s->digests_sent > SERVE_END_DIGESTS) {
         e = send_digests(o, s, f);
@@ -151,7 +161,7 @@ static enum err send_closing(struct object_sender *o, struct sending *s, struct 
     }
     end.n_digests -= s->digests_sent;
     end.version = closed.version;
-    return send_end(o, s->task, s->request, &end, f);
+    return send_end(o, s, &end, f);
 }
 
 // What cannot be a range of this object. OK: it can.
@@ -201,6 +211,7 @@ enum err object_sender_send(struct object_sender *o, struct serve_task *t, uint6
     struct source_found found;
     uint8_t buf[FRAME_OBJECT_BYTES];
     struct frame_header h = {.type = FRAME_OBJECT, .request = request};
+    uint64_t start_us;
     enum err e;
 
     if (!o->buffer) {
@@ -208,11 +219,13 @@ enum err object_sender_send(struct object_sender *o, struct serve_task *t, uint6
     }
     if (!o->buffer) {
         failure_set(&s.reason, ERR_NO_MEMORY, "read", NULL, 0, NULL);
-        return send_failed(o, t, request, &s.reason, ret_failure);
+        return send_failed(o, &s, ret_failure);
     }
+    start_us = clock_mono_us();
     if (open_range(t, range, &found, &s)) {
-        return send_failed(o, t, request, &s.reason, ret_failure);
+        return send_failed(o, &s, ret_failure);
     }
+    s.read_us = clock_mono_us() - start_us;
     leaf_hasher_reset(t->hasher);
     h.offset = s.start;
     h.aux = s.end - s.start;

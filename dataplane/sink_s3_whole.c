@@ -4,6 +4,7 @@
 #include "common/s3_limits.h"
 #include "dataplane/sink_s3_impl.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,7 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
     if (err != OK) {
         return err;
     }
+    assert(put != NULL);
     err = sink_s3_properties(p, e, &put->properties, ret_failure);
     if (err == OK && size > S3_OBJECT_MAX_BYTES) {
         err = failure_set(ret_failure, ERR_TOO_LARGE, "PutObject", e->path, e->path_len,

@@ -91,6 +91,6 @@ enum err source_origin(struct source *s, uint32_t index, struct object_origin *r
     return s->ops->origin ? s->ops->origin(s, index, ret_origin) : ERR_UNIMPLEMENTED;
 }
 
-uint64_t source_remote_cpu_us(const struct source *s) {
-    return s->ops->remote_cpu_us ? s->ops->remote_cpu_us(s) : 0;
+struct source_spent source_remote_spent(const struct source *s) {
+    return s->ops->remote_spent ? s->ops->remote_spent(s) : (struct source_spent){0};
 }

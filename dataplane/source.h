@@ -89,7 +89,12 @@ struct object_origin {
 };
 MUST_CHECK enum err source_origin(struct source *s, uint32_t index,
                                   struct object_origin *ret_origin);
-// Processor time that the other end spent for this source so far, if it says so.
-uint64_t source_remote_cpu_us(const struct source *s);
+// What the other end spent for this source so far, in microseconds; zeros if it does not say.
+struct source_spent {
+    uint64_t cpu_us;  // processor time
+    uint64_t read_us; // reading, hashing; the rest of its time it sent, or waited to be asked
+    uint64_t hash_us;
+};
+struct source_spent source_remote_spent(const struct source *s);
 
 #endif

@@ -306,8 +306,8 @@ static void source_agent_destroy(struct source *s) {
     free(a);
 }
 
-static uint64_t source_agent_remote_cpu_us(const struct source *s) {
-    return ((const struct source_agent *)(const void *)s)->cpu_us;
+static struct source_spent source_agent_remote_spent(const struct source *s) {
+    return ((const struct source_agent *)(const void *)s)->spent;
 }
 
 static const struct source_ops ops = {
@@ -318,7 +318,7 @@ static const struct source_ops ops = {
     .abort = source_agent_abort,
     .destroy = source_agent_destroy,
     .expect = source_agent_expect,
-    .remote_cpu_us = source_agent_remote_cpu_us,
+    .remote_spent = source_agent_remote_spent,
 };
 
 enum err source_agent_new(const struct source_agent_options *o, struct source **ret_source,

@@ -56,7 +56,9 @@ static enum err take_end(struct source_agent *a, const struct frame_header *h, b
         e = broke_protocol(a, t, "a malformed end of an object");
     }
     if (!e) {
-        a->cpu_us += h->aux;
+        a->spent.cpu_us += h->aux;
+        a->spent.read_us += h->offset & UINT32_MAX;
+        a->spent.hash_us += h->offset >> 32;
         a->object.ended = true;
         if (end.failure.err) {
             t->is_object = true;

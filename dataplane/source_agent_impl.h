@@ -66,7 +66,7 @@ struct source_agent {
     bool is_leaving;            // it said GOAWAY
     struct failure lost;        // err OK: some peer may still be asked
     struct agent_object object;
-    uint64_t cpu_us;
+    struct source_spent spent; // by the peers, as they say
 
     // shared
     _Atomic bool aborted;

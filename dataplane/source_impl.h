@@ -24,7 +24,7 @@ struct source_ops {
     enum err (*expect)(struct source *s, const struct source_range *ranges, size_t n,
                        struct failure *ret_failure);
     int (*fd)(const struct source *s);
-    uint64_t (*remote_cpu_us)(const struct source *s);
+    struct source_spent (*remote_spent)(const struct source *s);
     enum err (*origin)(struct source *s, uint32_t index, struct object_origin *ret_origin);
 };
 

@@ -22,6 +22,7 @@ struct transfer_control {
     _Atomic bool yield;     // begin no more objects (or leaves, in a part)
     _Atomic uint64_t bytes; // payload moved so far; only grows
     _Atomic uint64_t objects;
+    const char *path; // which way bytes took last, for the log; NULL: none. The stream thread's.
 };
 
 struct transfer_options {

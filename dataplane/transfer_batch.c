@@ -323,7 +323,9 @@ static enum err begin(struct batch *b, const struct object_entry *e, struct fail
 // The bytes of the open source into a temporary. The source is open afterwards if it fails.
 static enum err move_bytes(struct batch *b, const struct object_entry *e,
                            struct failure *ret_failure) {
+    uint64_t start = clock_mono_us();
     enum err err = begin(b, e, ret_failure);
+    b->options->times->write_us += clock_mono_us() - start;
     if (err != OK) {
         return err;
     }
@@ -379,8 +381,9 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
     struct source_found found;
     uint64_t start = clock_mono_us();
     enum err e = source_open(o->source, &range, &found, ret_failure);
-    uint64_t us = clock_mono_us() - start;
-    *(source_capabilities(o->source)->is_remote ? &o->times->wait_us : &o->times->read_us) += us;
+    uint64_t *reading =
+        source_capabilities(o->source)->is_remote ? &o->times->receive_us : &o->times->read_us;
+    *reading += clock_mono_us() - start;
     if (e != OK) {
         return e;
     }
@@ -392,7 +395,9 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
     sink_set_properties(o->sink, found.properties);
     e = move_bytes(b, &found.entry, ret_failure);
     struct source_closed closed;
+    start = clock_mono_us();
     enum err close_e = source_close(o->source, &closed, e == OK ? ret_failure : NULL);
+    *reading += clock_mono_us() - start;
     if (e == OK) {
         e = close_e;
     }
@@ -400,7 +405,9 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
         e = check_digests(b, &found.entry, &closed, ret_failure);
     }
     if (e == OK) {
+        start = clock_mono_us();
         e = sink_stage(o->sink, index, ret_failure);
+        o->times->write_us += clock_mono_us() - start;
     }
     if (e != OK) {
         sink_drop(o->sink);

@@ -2,6 +2,7 @@
 #include "dataplane/transfer_copy.h"
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <string.h>
@@ -89,6 +90,7 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
     }
     bool is_written =
         path_choose(&c->choice, o->source, o->sink, offset, length, to_end) == PATH_REFLINK;
+    o->control->path = path_name(o->source, is_written ? PATH_REFLINK : PATH_PLAIN);
     for (;;) {
         if (transfer_is_cancelled(o)) {
             return failure_set(ret_failure, ERR_CANCELLED, "transfer", NULL, 0, NULL);
@@ -133,6 +135,10 @@ enum err transfer_corrupt(const struct transfer_options *o, const struct object_
     char here[2 * HASH_MAX_BYTES + 1], there[2 * HASH_MAX_BYTES + 1];
     hash_hex(ours, hash_digest_bytes(o->digest), here);
     hash_hex(theirs, hash_digest_bytes(o->digest), there);
+    log_event(LOG_WARN, "leaf_corrupt", LOG_STR("flow", o->flow),
+              LOG_PATH("path", e->path, e->path_len), LOG_U64("leaf", leaf),
+              LOG_U64("offset_bytes", leaf * LEAF_BYTES), LOG_STR("digest_source", there),
+              LOG_STR("digest_here", here));
     return failure_set(ret_failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
                        "leaf %llu has digest %s at the source and %s here",
                        (unsigned long long)leaf, there, here);

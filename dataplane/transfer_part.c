@@ -102,7 +102,11 @@ static enum err move_step(struct part *p, struct step *s, struct failure *ret_fa
     const struct transfer_options *o = p->options;
     struct source_range range = range_of(s);
     struct source_found found;
+    uint64_t *reading =
+        source_capabilities(o->source)->is_remote ? &o->times->receive_us : &o->times->read_us;
+    uint64_t start = clock_mono_us();
     enum err e = source_open(o->source, &range, &found, ret_failure);
+    *reading += clock_mono_us() - start;
     if (e != OK) {
         return e;
     }
@@ -111,7 +115,9 @@ static enum err move_step(struct part *p, struct step *s, struct failure *ret_fa
     e = transfer_copy_range(&p->copy, range.offset, range.length, to_end, true, &moved,
                             ret_failure);
     struct source_closed closed = {0};
+    start = clock_mono_us();
     enum err close_e = source_close(o->source, &closed, e == OK ? ret_failure : NULL);
+    *reading += clock_mono_us() - start;
     if (close_e != OK) {
         return e != OK ? e : close_e; // unchecked: none of it counts
     }

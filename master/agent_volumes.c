@@ -5,6 +5,7 @@
 #include "master/agents_impl.h"
 #include "master/volume_proof.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -336,6 +337,7 @@ static enum err resolve_store(const struct agents *as, const struct location *l,
     if (e != OK) {
         return e;
     }
+    assert(v != NULL);
     struct place p;
     memset(&p, 0, sizeof(p));
     size_t bucket_len = strlen(l->bucket), len = l->len;

@@ -36,12 +36,7 @@ static int run(const struct master_options *o) {
     struct master *m = NULL;
     sigset_t set;
     int sig = 0;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL); // before any thread starts
-    (void)signal(SIGPIPE, SIG_IGN);
+    daemon_block_signals(&set); // before any thread starts
     daemon_raise_descriptor_limit();
     enum log_level level;
     if (log_open(o->log_file, "sluice-master", o->name, &f) != OK) {

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large objects: their rows, and the tasks that move them.
+#include "common/hash.h"
 #include "common/log.h"
 #include "master/planner_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+// What is left of an object is at least so many parts, unless they are not worth a task each.
+enum { PARTS_LEFT = 8 };
+#define PART_WORTH_BYTES ((uint64_t)16 << 20)
 
 struct large *large_find(struct plan *pl, uint64_t object) {
     struct large *l;
@@ -127,11 +132,19 @@ void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t l
     put_large_task(w, &l->row, &row, offset, length, (struct blob){0});
 }
 
+// The parts become smaller towards the end, so that all streams end at about the same time.
+static uint64_t next_part_bytes(const struct work *w, const struct large *l, uint64_t left) {
+    const uint64_t most = plan_part_bytes(w->plan, l->row.size);
+    const uint64_t align = plan_part_align(w->plan, l->row.size);
+    uint64_t part = left / PARTS_LEFT > PART_WORTH_BYTES ? left / PARTS_LEFT : PART_WORTH_BYTES;
+    part = (part + align - 1) / align * align;
+    return part < most ? part : most;
+}
+
 void large_add_parts(struct work *w, struct large *l, unsigned n) {
-    uint64_t part = plan_part_bytes(w->plan, l->row.size);
     for (unsigned i = 0; i < n && l->row.next_offset < l->row.size; i++) {
         uint64_t left = l->row.size - l->row.next_offset;
-        uint64_t length = left < part ? left : part;
+        uint64_t part = next_part_bytes(w, l, left), length = left < part ? left : part;
         large_put_part(w, l, l->row.next_offset, length, 1, 0, "");
         l->row.next_offset += length;
     }

@@ -329,7 +329,9 @@ static void ask_tasks(struct plan *pl) {
         }
     }
     qsort(ids, n, sizeof *ids, compare_ids);
-    uint32_t want = pl->wanted > LOAD_MAX ? LOAD_MAX : pl->wanted > 0 ? pl->wanted : 1;
+    // Those that are here are passed over one by one: more are asked for when there are many.
+    uint32_t most = n / 8 > LOAD_MAX ? (uint32_t)(n / 8) : LOAD_MAX;
+    uint32_t want = pl->wanted > most ? most : pl->wanted > 0 ? pl->wanted : 1;
     struct tasks_wanted wanted = {.max_stage = pl->body.stage,
                                   .n = want,
                                   .n_list = want / 4 > 0 ? want / 4 : 1,

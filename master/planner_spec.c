@@ -71,6 +71,7 @@ void spec_init(const struct plan *pl, Sluice__V1__TaskKind kind, Sluice__V1__Tas
     ret_spec->digest = f->digest != SLUICE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_UNSPECIFIED
                            ? f->digest
                            : SLUICE__V1__DIGEST_ALGORITHM__XXH3_128;
+    ret_spec->streams = f->limits != NULL ? f->limits->streams : 0;
     ret_spec->part_bytes = pl->planner->core->options->part_bytes;
 }
 

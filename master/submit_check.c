@@ -78,7 +78,6 @@ static enum err check_built(const Sluice__V1__FlowSpec *s, struct failure *f) {
         {s->delete_extra != 0, "delete_extra"},
         {s->dry_run != 0, "dry_run"},
         {s->limits != NULL && s->limits->bytes_per_s != 0, "limits.bytes_per_s"},
-        {s->limits != NULL && s->limits->streams != 0, "limits.streams"},
     };
     for (size_t i = 0; i < ARRAY_LEN(missing); i++) {
         if (missing[i].wanted) {
@@ -99,6 +98,9 @@ static enum err check_numbers(const Sluice__V1__FlowSpec *s, int64_t now_ms, str
     }
     if (s->weight > 1000) {
         return invalid(f, "weight", "is above 1000");
+    }
+    if (s->limits != NULL && s->limits->streams > 256) {
+        return invalid(f, "limits.streams", "is above 256");
     }
     if (s->limits != NULL && s->limits->retries > 100) {
         return invalid(f, "limits.retries", "is above 100");

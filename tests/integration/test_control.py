@@ -83,7 +83,7 @@ def test_volumes_of_one_name_that_are_not_shared(start, binaries, work):
         for agent in agents:
             agent.terminate()
         for agent in agents:
-            agent.wait(60)
+            agent.wait(cluster.wait_s)
 
 
 def test_a_connection_that_drops_everything(start, scale):

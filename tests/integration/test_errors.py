@@ -149,7 +149,7 @@ def test_a_volume_root_that_does_not_exist(binaries, work):
 
 
 def test_no_agent_for_the_site(start):
-    cluster = start(sites={"a": 1, "b": 1}, settings={"master.park": "2s"})
+    cluster = start(sites={"a": 1, "b": 1}, settings={"master.park": "2s", "master.lost_after": "5s", "master.hold": "30s"})
     a, b = cluster.root("a"), cluster.root("b")
     (a / "f").write_bytes(b"x")
     # Its agent stops answering: the flow says that it waits for it, and fails in the end.

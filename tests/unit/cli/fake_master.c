@@ -139,8 +139,9 @@ void fake_master_start(struct fake_master *m) {
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         rpc_server_add(m->server, &methods[i], m);
     }
-    assert_ok(rpc_server_listen(m->server, "127.0.0.1:0", NULL, &port, &f));
-    snprintf(m->address, sizeof(m->address), "127.0.0.1:%d", port);
+    own_loopback(0, m->address);
+    assert_ok(rpc_server_listen(m->server, m->address, NULL, &port, &f));
+    own_loopback(port, m->address);
     rpc_server_start(m->server);
     assert_int_equal(pthread_create(&m->thread, NULL, run, m), 0);
 }

@@ -5,6 +5,7 @@
 
 #include "common/rpc/rpc.h"
 #include "sluice/v1/flow_service.pb-c.h"
+#include "tests/lib/loopback.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -29,7 +30,7 @@ struct fake_master {
     atomic_int n_watches, n_terminates;
     _Atomic uint64_t last_from_seq;
 
-    char address[32];
+    char address[LOOPBACK_SIZE];
     struct loop *loop;
     struct rpc_server *server;
     pthread_t thread;

@@ -199,7 +199,7 @@ static void list_step(struct world *w, uint32_t i, struct held *h) {
     m->ptr = pm;
     m->drop = page_free;
     m->to_master = true;
-    step_in(w, i, h, w->o.uniform ? 1 : between(w, 1, 20));
+    step_in(w, i, h, w->o.watch_memory ? 150 : w->o.uniform ? 1 : between(w, 1, 20));
 }
 
 void message_page_reply(struct world *w, struct event *e) {

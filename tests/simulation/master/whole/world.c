@@ -177,7 +177,9 @@ static void agents_new(struct world *w) {
 }
 
 static void agent_starts(struct world *w, struct event *e) {
-    agent_start(w, e->agent);
+    if (w->o.absent == 0 || e->agent != w->o.absent) {
+        agent_start(w, e->agent);
+    }
 }
 
 static void world_free(struct world *w) {
@@ -235,7 +237,24 @@ static void check_is_alive(struct world *w) {
     }
 }
 
-bool world_run(const struct options *o, uint64_t seed) {
+static void watch_memory(const struct world *w) {
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0, resident = 0;
+    if (f != NULL && fscanf(f, "%lu %lu", &pages, &resident) == 2) {
+        const struct plan *pl = w->flow.plan;
+        printf("%llu objects done, %llu found; RSS %lu MiB, of which %zu MiB are the played "
+               "database; %zu tasks in the planner\n",
+               (unsigned long long)w->shown.objects_done,
+               (unsigned long long)w->shown.objects_total, resident * 4 / 1024,
+               memory_store_bytes(played_store()) >> 20, pl != NULL ? pl->n_tasks : 0);
+        fflush(stdout);
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+}
+
+bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms) {
     struct world *w = must(calloc(1, sizeof *w));
     the = w;
     n_traces = 0;
@@ -273,9 +292,16 @@ bool world_run(const struct options *o, uint64_t seed) {
         if (!step(w)) {
             violated("nothing is left to happen");
         }
+        if (w->o.watch_memory && w->shown.objects_done >= w->n_watched) {
+            w->n_watched += w->n_nodes / 20;
+            watch_memory(w);
+        }
         if (w->n_events % 1024 == 0) {
             check_is_alive(w);
         }
+    }
+    if (ret_makespan_ms != NULL) {
+        *ret_makespan_ms = w->now_ms - 1000000;
     }
     world_settle(w);
     tree_check_end(w);

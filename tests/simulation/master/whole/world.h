@@ -26,7 +26,7 @@ struct options {
     bool watch_memory;
     const char *sqlite;             // a directory for a real database; NULL: in memory
     int slow_executor, slow_source; // at a tenth of the speed; -1: none
-    uint32_t only_agents;
+    uint32_t absent;                // agent that never comes; 0: none
 };
 
 struct world;
@@ -197,6 +197,7 @@ struct world {
     struct failure why;
     uint64_t n_failed;
     struct agent *agents;
+    uint64_t n_watched;
     // faults
     int64_t faults_until_ms, last_progress_ms;
     uint32_t odds_failure, odds_stream, odds_late; // one in so many; 0: never
@@ -216,7 +217,8 @@ void *must(void *p);
 struct event *event_at(struct world *w, int64_t at_ms, event_fn *fn);
 struct event *event_in(struct world *w, int64_t in_ms, event_fn *fn);
 void event_cancel(struct world *w, struct event *e);
-bool world_run(const struct options *o, uint64_t seed); // false: a violation
+// False: a violation. @ret_makespan_ms, if it is not NULL: simulated time to the end.
+bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms);
 void world_settle(struct world *w);
 
 // ---- played_loop.c ----
