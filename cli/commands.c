@@ -44,6 +44,10 @@ static const struct command_option retry_options[] = {
     {"request-id", 0, "ID", "the same ID again names the same new flow, not another"},
     {NULL, 0, NULL, NULL},
 };
+static const struct command_option callbacks_options[] = {
+    {"retry", 0, "ID", "send the callback with this id again; may be repeated"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct command_option agents_options[] = {
     {"site", 0, "NAME", "only the agents of this site"},
     {NULL, 0, NULL, NULL},
@@ -215,6 +219,19 @@ const struct command commands[] = {
         .example = "sluice watch $(sluice retry 01JB4Q2M8N6W4T0R5C9VYXKZHD)",
         .exit_codes = usual_exit_codes,
         .run = run_retry,
+    },
+    {
+        .name = "callbacks",
+        .arguments = "",
+        .summary = "list callbacks that were given up, or have them sent again",
+        .about =
+            "A callback that its receiver does not take is tried again, and given up in the\n"
+            "end. With --json, one object a line, with the body that could not be delivered.\n",
+        .options = callbacks_options,
+        .example = "sluice callbacks\n"
+                   "sluice callbacks --retry 01JB4Q2M8N6W4T0R5C9VYXKZHD-7",
+        .exit_codes = usual_exit_codes,
+        .run = run_callbacks,
     },
     {
         .name = "agents",

@@ -100,6 +100,7 @@ static void set_spec(struct fields *f, const Sluice__V1__FlowSpec *spec) {
         fields_append(f, after, json_string(spec->after[i]));
     }
     fields_text_or_null(f, "retry_of", spec->retry_of);
+    fields_text_or_null(f, "callback", spec->callback_url);
 }
 
 static void set_agents(struct fields *f, const Sluice__V1__Flow *flow) {

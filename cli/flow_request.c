@@ -29,6 +29,7 @@
     {"not-before", 0, "TIME", "start no earlier: 2026-01-31T12:00:00Z, or +2h"},                   \
     {"deadline", 0, "TIME", "give up then; written like --not-before"},                            \
     {"after", 0, "ID", "wait until this flow is completed; may be repeated"},                      \
+    {"callback", 0, "URL", "tell this http(s) address what becomes of the flow"},                  \
     {"request-id", 0, "ID",                                                                        \
      "the same ID again names the same flow instead of a second one\n"                             \
      "(default: a new one)"}
@@ -228,6 +229,7 @@ static enum err build_json(const struct invocation *inv, int64_t now_ms, json_t 
         json_object_del(spec, "request_id");
     }
     if (e || (e = add_options(inv, now_ms, spec, f)) != OK ||
+        (e = add_text(inv, "callback", "callback_url", spec, f)) != OK ||
         (e = add_text(inv, "request-id", "request_id", request, f)) != OK) {
         json_decref(request);
         return e;

@@ -2,6 +2,7 @@
 #include "master/core.h"
 
 #include "master/agents.h"
+#include "master/callbacks.h"
 #include "master/database.h"
 #include "master/flow.h"
 #include "master/planner.h"
@@ -71,6 +72,9 @@ enum err core_new(const struct master_options *o, const struct clock *clock, str
             (void)failure_set(ret_failure, e, "start", NULL, 0, NULL);
         }
     }
+    if (e == OK && o->callbacks.n_hosts > 0) {
+        e = callbacks_new(c, &c->callbacks, ret_failure);
+    }
     if (e != OK) {
         core_free(c);
         return e;
@@ -85,6 +89,7 @@ void core_free(struct core *c) {
     }
     // Closed already by a clean stop; what a failed start left is closed here.
     database_close(c->database);
+    callbacks_free(c->callbacks);
     planner_free(c->planner); // lets go of the flows
     flows_free(c->flows);
     agents_free(c->agents);

@@ -11,6 +11,7 @@
 #include "master/master_options.h"
 
 struct agents;
+struct callbacks;
 struct database;
 struct flows;
 struct planner;
@@ -31,6 +32,7 @@ struct core {
     struct planner *planner;     // planner.h
     struct scheduler *scheduler; // scheduler.h
     struct agents *agents;       // agents.h
+    struct callbacks *callbacks; // callbacks.h; NULL: they are off
     struct {                     // core_dispatch()'s
         struct loop_timer *wake;
         bool busy;

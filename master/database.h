@@ -89,12 +89,14 @@ struct flow_event_row {
     struct blob message; // packed FlowEvent
 };
 
-// Stores a new flow with its first event, once for each (owner, request_id).
+// Stores a new flow with its first event, and the callback that it causes (@callback_target NULL:
+// none), once for each (owner, request_id).
 // @done: OK with @existing NULL: it is stored. OK with @existing: that flow has this request_id
 // already, nothing was stored, and @same says whether its spec is the same bytes.
 void database_flow_insert(struct database *d, const struct flow_row *row,
                           const struct flow_label *labels, size_t n_labels,
-                          const struct flow_event_row *event,
+                          const struct flow_event_row *event, const char *callback_target,
+                          struct blob callback,
                           void (*done)(void *arg, enum err result, const char *existing, bool same),
                           void *arg);
 
@@ -150,11 +152,18 @@ void database_commit(struct database *d, struct change *take_change,
 // The changing columns of a flow's row (not what is fixed at submission, not the progress).
 void change_flow(struct change *c, const struct flow_row *row);
 void change_event(struct change *c, const char *flow, const struct flow_event_row *event);
-// A callback to be sent at least once; committed with the event that causes it.
-void change_outbox_add(struct change *c, const char *flow, uint64_t seq, const char *target,
-                       struct blob body);
-void change_outbox_done(struct change *c, uint64_t outbox_id);
+// A callback to be sent at least once; committed with the event that causes it. It takes the
+// place of the flow's pending progress. @thin: progress itself.
+void change_outbox_add(struct change *c, const char *flow, uint64_t seq, bool thin,
+                       const char *target, struct blob body);
+// It was delivered: the flow's next one may be sent.
+void change_outbox_done(struct change *c, const char *flow, uint64_t outbox_id);
 void change_outbox_later(struct change *c, uint64_t outbox_id, int64_t not_before_ms);
+// Given up and kept, and the flow's next one may be sent. Only the youngest @kept stay.
+void change_outbox_dead(struct change *c, const char *flow, uint64_t outbox_id, const char *error,
+                        int64_t now_ms, uint32_t kept);
+// A dead one is to be sent again, with all its attempts. Does nothing if there is none.
+void change_outbox_revive(struct change *c, const char *flow, uint64_t seq);
 
 struct outbox_row {
     uint64_t id;
@@ -163,11 +172,17 @@ struct outbox_row {
     const char *target;
     struct blob body;
     uint32_t attempts;
+    int64_t not_before_ms; // wall clock
+    int64_t dead_ms;       // when it was given up; 0: it was not
+    const char *error;     // why
 };
 typedef void database_outbox_fn(void *arg, enum err result, const struct outbox_row *rows,
-                                size_t n_rows);
-// By the reader. Those due at @now_ms (wall clock), oldest first.
-void database_outbox_read(struct database *d, int64_t now_ms, uint32_t limit,
+                                size_t n_rows, bool more);
+// Those whose turn it is, one for each flow, by the time before which they are not to be sent.
+// In order with writes.
+void database_outbox_read(struct database *d, uint32_t limit, database_outbox_fn *done, void *arg);
+// By the reader. Dead ones, oldest first, those after @after_id.
+void database_outbox_dead(struct database *d, uint64_t after_id, uint32_t limit,
                           database_outbox_fn *done, void *arg);
 
 #endif

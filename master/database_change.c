@@ -107,18 +107,19 @@ void change_event(struct change *c, const char *flow, const struct flow_event_ro
     }
 }
 
-void change_outbox_add(struct change *c, const char *flow, uint64_t seq, const char *target,
-                       struct blob body) {
+void change_outbox_add(struct change *c, const char *flow, uint64_t seq, bool thin,
+                       const char *target, struct blob body) {
     struct row *r = add_row(c, ROW_OUTBOX_ADD, flow);
     if (r != NULL) {
         row_text(c, r, target);
         row_number(r, seq);
+        row_number(r, thin);
         row_blob(c, r, body);
     }
 }
 
-void change_outbox_done(struct change *c, uint64_t outbox_id) {
-    struct row *r = add_row(c, ROW_OUTBOX_DONE, NULL);
+void change_outbox_done(struct change *c, const char *flow, uint64_t outbox_id) {
+    struct row *r = add_row(c, ROW_OUTBOX_DONE, flow);
     if (r != NULL) {
         row_number(r, outbox_id);
     }
@@ -129,6 +130,24 @@ void change_outbox_later(struct change *c, uint64_t outbox_id, int64_t not_befor
     if (r != NULL) {
         row_number(r, outbox_id);
         row_number(r, (uint64_t)not_before_ms);
+    }
+}
+
+void change_outbox_dead(struct change *c, const char *flow, uint64_t outbox_id, const char *error,
+                        int64_t now_ms, uint32_t kept) {
+    struct row *r = add_row(c, ROW_OUTBOX_DEAD, flow);
+    if (r != NULL) {
+        row_text(c, r, error);
+        row_number(r, outbox_id);
+        row_number(r, (uint64_t)now_ms);
+        row_number(r, kept);
+    }
+}
+
+void change_outbox_revive(struct change *c, const char *flow, uint64_t seq) {
+    struct row *r = add_row(c, ROW_OUTBOX_REVIVE, flow);
+    if (r != NULL) {
+        row_number(r, seq);
     }
 }
 

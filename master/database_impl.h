@@ -18,6 +18,8 @@ enum row_kind {
     ROW_OUTBOX_ADD,
     ROW_OUTBOX_DONE,
     ROW_OUTBOX_LATER,
+    ROW_OUTBOX_DEAD,
+    ROW_OUTBOX_REVIVE,
     ROW_PLAN,
     ROW_PLAN_END,
     ROW_PLAN_ABANDON,
@@ -67,7 +69,8 @@ enum query_kind {
     QUERY_FLOWS,            // filter
     QUERY_EVENTS,           // flow, from, limit
     QUERY_FAILED,           // flow, from (excluded), limit
-    QUERY_OUTBOX,           // from: now; limit
+    QUERY_OUTBOX,           // limit
+    QUERY_OUTBOX_DEAD,      // from (excluded), limit
     QUERY_PLAN,             // flow
     QUERY_TASKS,            // flow, wanted
     QUERY_TASKS_WAITING,    // flow
@@ -103,6 +106,8 @@ struct flow_insert {
     const struct flow_label *labels;
     size_t n_labels;
     struct flow_event_row event;
+    const char *callback_target; // NULL: none
+    struct blob callback;
     bool only_find; // is the request known? Nothing is stored
     // the answer
     char existing[IDENT_SIZE];

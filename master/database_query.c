@@ -83,7 +83,8 @@ static void deliver_insert(struct request *r) {
 
 void database_flow_insert(struct database *d, const struct flow_row *row,
                           const struct flow_label *labels, size_t n_labels,
-                          const struct flow_event_row *event,
+                          const struct flow_event_row *event, const char *callback_target,
+                          struct blob callback,
                           void (*done)(void *arg, enum err result, const char *existing, bool same),
                           void *arg) {
     struct request *r = database_request_new(d, REQUEST_INSERT_FLOW);
@@ -95,6 +96,12 @@ void database_flow_insert(struct database *d, const struct flow_row *row,
     i->labels = labels;
     i->n_labels = n_labels;
     i->event = *event;
+    i->callback_target = callback_target;
+    i->callback = callback;
+    if (callback_target != NULL &&
+        (!copy_text(&r->arena, &i->callback_target) || !copy_blob(&r->arena, &i->callback))) {
+        goto out_of_memory;
+    }
     if (!copy_text(&r->arena, &i->row.owner) || !copy_text(&r->arena, &i->row.request_id) ||
         !copy_blob(&r->arena, &i->row.spec) || !copy_blob(&r->arena, &i->row.error) ||
         !copy_blob(&r->arena, &i->row.places) || !copy_blob(&r->arena, &i->row.tally) ||
@@ -223,21 +230,36 @@ void database_failed_objects(struct database *d, const char *flow, uint64_t afte
 }
 
 static void deliver_outbox(struct request *r) {
-    r->done.outbox(r->arg, r->result, r->query.rows, r->query.n_rows);
+    r->done.outbox(r->arg, r->result, r->query.rows, r->query.n_rows, r->query.more);
 }
 
-void database_outbox_read(struct database *d, int64_t now_ms, uint32_t limit,
-                          database_outbox_fn *done, void *arg) {
-    struct request *r = new_query(d, QUERY_OUTBOX, NULL, arg);
+static struct request *new_outbox_query(struct database *d, enum query_kind kind, uint64_t after_id,
+                                        uint32_t limit, database_outbox_fn *done, void *arg) {
+    struct request *r = new_query(d, kind, NULL, arg);
     if (r == NULL) {
-        done(arg, ERR_NO_MEMORY, NULL, 0);
-        return;
+        done(arg, ERR_NO_MEMORY, NULL, 0, false);
+        return NULL;
     }
-    r->query.from = (uint64_t)now_ms;
+    r->query.from = after_id;
     r->query.limit = limit;
     r->deliver = deliver_outbox;
     r->done.outbox = done;
-    database_request_read(d, r);
+    return r;
+}
+
+void database_outbox_read(struct database *d, uint32_t limit, database_outbox_fn *done, void *arg) {
+    struct request *r = new_outbox_query(d, QUERY_OUTBOX, 0, limit, done, arg);
+    if (r != NULL) {
+        database_request_write(d, r);
+    }
+}
+
+void database_outbox_dead(struct database *d, uint64_t after_id, uint32_t limit,
+                          database_outbox_fn *done, void *arg) {
+    struct request *r = new_outbox_query(d, QUERY_OUTBOX_DEAD, after_id, limit, done, arg);
+    if (r != NULL) {
+        database_request_read(d, r);
+    }
 }
 
 // ---- the planner's ----

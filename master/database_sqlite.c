@@ -232,6 +232,18 @@ static enum err insert_event(struct store_sqlite *s, const struct flow_insert *i
     return apply_row(s, &r, ret_failure);
 }
 
+static enum err insert_callback(struct store_sqlite *s, const struct flow_insert *i,
+                                struct failure *ret_failure) {
+    struct row r = {.kind = ROW_OUTBOX_ADD,
+                    .n_texts = 2,
+                    .n_numbers = 2,
+                    .n_blobs = 1,
+                    .texts = {i->row.id, i->callback_target},
+                    .numbers = {(int64_t)i->event.seq, 0},
+                    .blobs = {i->callback}};
+    return i->callback_target == NULL ? OK : apply_row(s, &r, ret_failure);
+}
+
 enum err sqlite_insert_flow(struct store *store, struct flow_insert *i,
                             struct failure *ret_failure) {
     struct store_sqlite *s = (struct store_sqlite *)store;
@@ -257,6 +269,9 @@ enum err sqlite_insert_flow(struct store *store, struct flow_insert *i,
     }
     if (e == OK) {
         e = insert_event(s, i, ret_failure);
+    }
+    if (e == OK) {
+        e = insert_callback(s, i, ret_failure);
     }
     return end_savepoint(s, e, ret_failure);
 }

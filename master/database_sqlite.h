@@ -9,6 +9,9 @@
 
 enum { ROW_STATEMENTS = 8, QUERY_STATEMENTS = 48 };
 
+// When a callback may be sent that has others of its flow before it. INT64_MAX.
+#define SQLITE_OUTBOX_NOT_ITS_TURN "9223372036854775807"
+
 struct store_sqlite {
     struct store store; // first member
     sqlite3 *db;
@@ -32,6 +35,7 @@ enum sqlite_statement {
     SQL_EVENTS,
     SQL_FAILED,
     SQL_OUTBOX,
+    SQL_OUTBOX_DEAD,
     SQL_PLAN,
     SQL_TASKS,
     SQL_TASKS_LIST,

@@ -21,6 +21,8 @@
 #define LARGE_COLUMNS                                                                              \
     "object, state, size, acked_bytes, next_offset, generation, attempt, fresh, opened, quiet_ms," \
     " entry, receipt FROM large"
+#define OUTBOX_COLUMNS                                                                             \
+    "id, flow, seq, target, body, attempts, not_before_ms, dead_ms, error FROM outbox"
 #define ACK_COLUMNS "offset, length, synced, agent, boot_id, leaves, receipt FROM ack"
 
 static const char *const texts[SQL_STATEMENT_COUNT] = {
@@ -45,8 +47,11 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
                    " AND seq >= ?2 ORDER BY seq LIMIT ?3",
     [SQL_FAILED] = "SELECT number, path, failure FROM object_failed WHERE flow = ?1"
                    " AND number > ?2 ORDER BY number LIMIT ?3",
-    [SQL_OUTBOX] = "SELECT id, flow, seq, target, body, attempts FROM outbox"
-                   " WHERE not_before_ms <= ?2 ORDER BY id LIMIT ?3",
+    [SQL_OUTBOX] =
+        "SELECT " OUTBOX_COLUMNS " WHERE dead_ms = 0 AND id > ?2"
+        " AND not_before_ms < " SQLITE_OUTBOX_NOT_ITS_TURN " ORDER BY not_before_ms, id LIMIT ?3",
+    [SQL_OUTBOX_DEAD] = "SELECT " OUTBOX_COLUMNS " WHERE dead_ms > 0 AND id > ?2"
+                        " ORDER BY id LIMIT ?3",
     [SQL_PLAN] = "SELECT body, progress FROM plan WHERE flow = ?1",
     [SQL_TASKS] = "SELECT " TASK_COLUMNS " WHERE flow = ?1 AND status = 0 AND stage <= ?2"
                   " AND kind <> 1 ORDER BY stage, rank, task_id",
@@ -218,7 +223,11 @@ static bool read_outbox(sqlite3_stmt *st, struct arena *a, void *row) {
     o->seq = (uint64_t)sqlite3_column_int64(st, 2);
     o->target = sqlite_column_text(st, 3, a);
     o->attempts = (uint32_t)sqlite3_column_int64(st, 5);
-    return o->flow != NULL && o->target != NULL && sqlite_column_blob(st, 4, a, &o->body);
+    o->not_before_ms = sqlite3_column_int64(st, 6);
+    o->dead_ms = sqlite3_column_int64(st, 7);
+    o->error = sqlite_column_text(st, 8, a);
+    return o->flow != NULL && o->target != NULL && o->error != NULL &&
+           sqlite_column_blob(st, 4, a, &o->body);
 }
 
 // Steps through @st and gathers up to @limit rows; one more than that only sets q->more.
@@ -295,7 +304,7 @@ static enum err read_simple(struct store_sqlite *s, struct query *q, struct aren
     if (e != OK) {
         return e;
     }
-    if (which != SQL_OUTBOX) {
+    if (which != SQL_OUTBOX && which != SQL_OUTBOX_DEAD) {
         sqlite3_bind_text(st, 1, q->flow, -1, SQLITE_STATIC);
     }
     int at = 2;
@@ -329,6 +338,9 @@ enum err sqlite_read(struct store *store, struct query *q, struct arena *a,
                            ret_failure);
     case QUERY_OUTBOX:
         return read_simple(s, q, a, SQL_OUTBOX, true, sizeof(struct outbox_row), read_outbox,
+                           ret_failure);
+    case QUERY_OUTBOX_DEAD:
+        return read_simple(s, q, a, SQL_OUTBOX_DEAD, true, sizeof(struct outbox_row), read_outbox,
                            ret_failure);
     case QUERY_PLAN:
     case QUERY_TASKS:

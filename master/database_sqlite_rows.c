@@ -12,6 +12,10 @@
 #define TASKS_WITHOUT_STATE(flow)                                                                  \
     "DELETE FROM task_lease WHERE flow = " flow                                                    \
     " AND NOT EXISTS (SELECT 1 FROM task_state t WHERE t.task_id = task_lease.task_id)"
+// The flow's oldest may be sent, if it was not its turn yet.
+#define NEXT_OF_OUTBOX                                                                             \
+    "UPDATE outbox SET not_before_ms = 0 WHERE id = (SELECT min(id) FROM outbox WHERE flow = ?1"   \
+    " AND dead_ms = 0) AND not_before_ms = " SQLITE_OUTBOX_NOT_ITS_TURN
 #define TASK_COLUMNS                                                                               \
     "(flow, avoid, task_id, kind, stage, rank, status, attempt, not_before_ms, object, walk,"      \
     " generation, bytes, objects)"
@@ -30,11 +34,21 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                         " (SELECT seq FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS n,"
                         " count(*) OVER () AS n_all FROM event WHERE flow = ?1 AND thin = 1)"
                         " WHERE n_all > 900 AND n % 2 = 0)"},
-    [ROW_OUTBOX_ADD] = {"INSERT INTO outbox (flow, target, seq, body, attempts, not_before_ms)"
-                        " VALUES (?1, ?2, ?3, ?4, 0, 0)"},
-    [ROW_OUTBOX_DONE] = {"DELETE FROM outbox WHERE id = ?1"},
+    [ROW_OUTBOX_ADD] =
+        {"DELETE FROM outbox WHERE flow = ?1 AND dead_ms = 0 AND thin = 1",
+         "INSERT INTO outbox (flow, target, seq, thin, body, attempts, not_before_ms)"
+         " SELECT ?1, ?2, ?3, ?4, ?5, 0, CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE flow = ?1"
+         " AND dead_ms = 0) THEN " SQLITE_OUTBOX_NOT_ITS_TURN " ELSE 0 END"},
+    [ROW_OUTBOX_DONE] = {"DELETE FROM outbox WHERE id = ?2", NEXT_OF_OUTBOX},
     [ROW_OUTBOX_LATER] = {"UPDATE outbox SET attempts = attempts + 1, not_before_ms = ?2"
-                          " WHERE id = ?1"},
+                          " WHERE id = ?1 AND dead_ms = 0"},
+    [ROW_OUTBOX_DEAD] = {"UPDATE outbox SET attempts = attempts + 1, error = ?2, dead_ms = ?4"
+                         " WHERE id = ?3",
+                         NEXT_OF_OUTBOX,
+                         "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead_ms > 0"
+                         " ORDER BY dead_ms DESC, id DESC LIMIT -1 OFFSET ?5)"},
+    [ROW_OUTBOX_REVIVE] = {"UPDATE outbox SET attempts = 0, error = '', dead_ms = 0,"
+                           " not_before_ms = 0 WHERE dead_ms > 0 AND flow = ?1 AND seq = ?2"},
     [ROW_PLAN] = {"INSERT OR REPLACE INTO plan (flow, body, progress) VALUES (?1, ?2, ?3)"},
     // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): the first statement is a long one
     [ROW_PLAN_END] = {"DELETE FROM task_spec WHERE task_id IN"

@@ -66,6 +66,12 @@ static const char *const steps[] = {
     "  length INTEGER NOT NULL, synced INTEGER NOT NULL, agent TEXT NOT NULL,"
     "  boot_id TEXT NOT NULL, leaves BLOB NOT NULL, receipt BLOB NOT NULL,"
     "  PRIMARY KEY (flow, object, offset)) STRICT, WITHOUT ROWID;",
+    // 1 → 2
+    "ALTER TABLE outbox ADD COLUMN thin INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE outbox ADD COLUMN dead_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE outbox ADD COLUMN error TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX outbox_due ON outbox (dead_ms, not_before_ms, id);"
+    "CREATE INDEX outbox_flow ON outbox (flow, dead_ms, id);",
 };
 
 static enum err read_number(sqlite3 *db, const char *sql, int *ret_number,

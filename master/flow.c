@@ -4,6 +4,8 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/rpc/location_message.h"
+#include "master/callback_body.h"
+#include "master/callbacks.h"
 #include "master/database.h"
 #include "master/flow_message.h"
 #include "master/flow_row.h"
@@ -138,6 +140,9 @@ static void on_inserted(void *arg, enum err result, const char *existing, bool s
         log_accepted(e);
         log_move(&e->flow, FLOW_INITIALIZED, FLOW_EV_STARTED, "accepted");
         a->done(a->arg, e->flow.id, false, NULL);
+        if (e->flow.spec->callback_url[0] != '\0') {
+            callbacks_wake(c->callbacks);
+        }
         flow_after_look(c, e);
         flow_committed(c, e);
         flows_start_waiting(c->flows);
@@ -157,6 +162,7 @@ static enum err insert(struct core *c, struct accepting *a) {
     struct flow_entry *e = a->entry;
     const Sluice__V1__FlowSpec *spec = e->flow.spec;
     AUTO(auto_free) uint8_t *bytes = NULL;
+    AUTO(auto_free) char *callback = NULL;
     struct flow_event_row event;
     struct flow_row_bytes row;
     AUTO(auto_free) struct flow_label *labels = calloc(spec->n_labels + 1, sizeof *labels);
@@ -170,11 +176,18 @@ static enum err insert(struct core *c, struct accepting *a) {
     if (err != OK) {
         return err;
     }
-    err = flow_row_init(&e->flow, true, e->request_id, &row);
+    err = callback_body(&e->flow, event.seq, event.at_ms, false, &callback);
+    if (err == OK) {
+        err = flow_row_init(&e->flow, true, e->request_id, &row);
+    }
     if (err != OK) {
         return err;
     }
-    database_flow_insert(c->database, &row.row, labels, spec->n_labels, &event, on_inserted, a);
+    database_flow_insert(
+        c->database, &row.row, labels, spec->n_labels, &event,
+        callback == NULL ? NULL : spec->callback_url,
+        (struct blob){(const uint8_t *)callback, callback == NULL ? 0 : strlen(callback)},
+        on_inserted, a);
     flow_row_deinit(&row);
     return OK;
 }

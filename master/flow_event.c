@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "master/callback_body.h"
+#include "master/callbacks.h"
 #include "master/database.h"
 #include "master/flow_message.h"
 #include "master/flow_row.h"
@@ -73,6 +75,9 @@ static void on_stored(void *arg, enum err result) {
         }
     }
     if (result == OK) {
+        if (e->flow.spec->callback_url[0] != '\0') {
+            callbacks_wake(s->core->callbacks);
+        }
         flow_committed(s->core, e);
     }
     free(s->bytes);
@@ -81,11 +86,15 @@ static void on_stored(void *arg, enum err result) {
 
 static enum err give(struct core *c, struct flow_entry *e, const char *name_or_null) {
     struct storing *s = calloc(1, sizeof *s);
+    AUTO(auto_free) char *callback = NULL;
     struct flow_event_row event;
     struct flow_row_bytes row;
     enum err err = s == NULL ? ERR_NO_MEMORY : OK;
     if (err == OK && name_or_null != NULL) {
         err = flow_event_pack(c, e, name_or_null, &s->bytes, &event);
+    }
+    if (err == OK && name_or_null != NULL && !is_brief(name_or_null)) {
+        err = callback_body(&e->flow, event.seq, event.at_ms, false, &callback);
     }
     if (err == OK) {
         err = flow_row_init(&e->flow, false, "", &row); // after the event took its number
@@ -104,6 +113,10 @@ static enum err give(struct core *c, struct flow_entry *e, const char *name_or_n
     if (name_or_null != NULL) {
         s->len = event.message.len;
         change_event(change, e->flow.id, &event);
+        if (callback != NULL) {
+            change_outbox_add(change, e->flow.id, event.seq, false, e->flow.spec->callback_url,
+                              (struct blob){(const uint8_t *)callback, strlen(callback)});
+        }
     }
     e->uncommitted++;
     database_commit(c->database, change, on_stored, s);
@@ -126,6 +139,26 @@ void flow_store(struct core *c, struct flow_entry *e) {
     if (give(c, e, NULL) != OK && e->unstored == NULL) {
         e->unstored = "state_changed";
     }
+}
+
+static void on_progress_stored(void *arg, enum err result) {
+    struct core *c = arg;
+    if (result == OK) {
+        callbacks_wake(c->callbacks);
+    }
+}
+
+void flow_callback_progress(struct core *c, struct flow_entry *e) {
+    AUTO(auto_free) char *callback = NULL;
+    uint64_t seq = ++e->flow.last_seq;
+    if (callback_body(&e->flow, seq, clock_wall_ms(c->clock), true, &callback) != OK ||
+        callback == NULL) {
+        return; // the next one says more
+    }
+    struct change *change = change_new();
+    change_outbox_add(change, e->flow.id, seq, true, e->flow.spec->callback_url,
+                      (struct blob){(const uint8_t *)callback, strlen(callback)});
+    database_commit(c->database, change, on_progress_stored, c);
 }
 
 bool flow_event_live(struct flow_entry *e, const char *name, const struct failure *error) {

@@ -16,6 +16,7 @@ void flow_progressed(struct core *c, struct flow *f) {
     (void)c;
     e->dirty = true;
     e->log_dirty = true;
+    e->callback_dirty = true;
 }
 
 void flow_add_share(struct flow *f, const char *agent, uint64_t written, uint64_t read,
@@ -171,6 +172,12 @@ void flow_tick(struct flows *fl, struct flow_entry *e, int64_t now_ms) {
     if ((e->log_dirty || moves) && now_ms - e->logged_ms >= FLOW_LOG_MS) {
         flow_progress_log(e);
         e->logged_ms = now_ms;
+    }
+    if (e->callback_dirty && e->flow.spec->callback_url[0] != '\0' && !fl->in_trouble &&
+        now_ms - e->callback_ms >= FLOW_CALLBACK_PROGRESS_MS) {
+        e->callback_dirty = false;
+        e->callback_ms = now_ms;
+        flow_callback_progress(c, e);
     }
     if (e->dirty && now_ms - e->stored_ms >= FLOW_STORE_PROGRESS_MS) {
         flow_event_stored(c, e, "progress");

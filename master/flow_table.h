@@ -13,9 +13,10 @@ struct watch;
 
 enum {
     REQUEST_ID_MAX = 256,
-    FLOW_TICK_MS = 500,             // progress is told to watchers at most once in this
-    FLOW_LOG_MS = 1000,             // and to the log
-    FLOW_STORE_PROGRESS_MS = 10000, // and to the database
+    FLOW_TICK_MS = 500,               // progress is told to watchers at most once in this
+    FLOW_LOG_MS = 1000,               // and to the log
+    FLOW_STORE_PROGRESS_MS = 10000,   // and to the database
+    FLOW_CALLBACK_PROGRESS_MS = 1000, // and to its callback
     FLOW_FAILED_EVENTS_PER_TICK = 20,
     // Events that are not stored leave gaps in seq. After a restart, seq goes on this far behind
     // the last one stored, so that no number is used twice: more than can be lost between two
@@ -50,7 +51,9 @@ struct flow_entry {
     const char *unstored; // an event that could not even be given to it; tried again
     // progress
     bool dirty, log_dirty;                  // moved since it was last told, or logged
+    bool callback_dirty;                    // since the last callback
     int64_t logged_ms, stored_ms, rated_ms; // monotonic
+    int64_t callback_ms;                    // monotonic
     int64_t now_wall_ms;                    // of the last tick
     uint64_t rated_bytes;
     uint32_t failed_events; // in this tick
@@ -127,6 +130,8 @@ void flow_progress_log(struct flow_entry *e);
 void flow_event_stored(struct core *c, struct flow_entry *e, const char *name);
 // The same without an event: nobody is told.
 void flow_store(struct core *c, struct flow_entry *e);
+// A callback that tells how far the flow is; it replaces one that was not sent yet.
+void flow_callback_progress(struct core *c, struct flow_entry *e);
 // An event for those who watch now; nothing is stored. @error NULL: the flow's. false: not now
 // (an event before it is not stored yet).
 bool flow_event_live(struct flow_entry *e, const char *name, const struct failure *error);

@@ -6,6 +6,7 @@
 #include "common/rpc/descriptors.h"
 #include "common/rpc/rpc.h"
 #include "master/agents.h"
+#include "master/callbacks.h"
 #include "master/core.h"
 #include "master/database.h"
 #include "master/flow.h"
@@ -48,6 +49,7 @@ static enum err serve(struct master *m, struct failure *f) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }
     flow_service_add(m->server, m->core);
+    callback_service_add(m->server, m->core);
     cluster_service_add(m->server, m->core);
     agent_service_add(m->server, m->core);
     rpc_health_add(m->server);
@@ -99,6 +101,7 @@ static void on_loaded(void *arg, const struct failure *failure) {
 static void load(void *arg) {
     struct master *m = arg;
     flows_load(m->core->flows, on_loaded, m);
+    callbacks_wake(m->core->callbacks); // those of the master before this one
 }
 
 static void *run(void *arg) {
@@ -132,6 +135,7 @@ static void begin_stop(void *arg) {
     rpc_health_set_serving(m->server, false);
     agents_say_goodbye(m->core->agents);
     flows_stop(m->core->flows);
+    callbacks_stop(m->core->callbacks);
     if (m->serves) {
         rpc_server_drain(m->server, DRAIN_GRACE_MS, on_drained, m);
     } else {

@@ -5,6 +5,7 @@
 #include "common/config.h"
 #include "common/hash.h"
 #include "common/log.h"
+#include "master/callback_target.h"
 
 #include <string.h>
 
@@ -29,6 +30,16 @@ static const struct master_options defaults = {
     .watchers = 1000,
     .agents = 10000,
     .task_retries = 5,
+    .callbacks =
+        {
+            .timeout_ms = 10000,
+            .connect_timeout_ms = 5000,
+            .backoff_ms = 1000,
+            .backoff_max_ms = 60000,
+            .attempts = 20,
+            .concurrent = 16,
+            .dead_kept = 10000,
+        },
 };
 
 static enum err read_texts(struct config_node *n, struct master_options *o, struct failure *f) {
@@ -135,6 +146,64 @@ static enum err read_sizes(struct config_node *n, struct master_options *o, stru
     return e;
 }
 
+static enum err read_hosts(struct config_node *n, struct callback_options *o, struct failure *f) {
+    enum err e = OK;
+    for (size_t i = 0; e == OK; i++) {
+        const char *host = NULL;
+        e = config_item_string(n, "hosts", i, &host, f);
+        if (e != OK) {
+            break;
+        }
+        if (i == CALLBACK_HOSTS_MAX) {
+            return config_complain(n, "hosts", f, "has more than %d", CALLBACK_HOSTS_MAX);
+        }
+        if (!callback_host_is_valid(host)) {
+            return config_complain(n, "hosts", f, "'%s' is no host name, nor NAME:PORT", host);
+        }
+        o->hosts[i] = host;
+        o->n_hosts = i + 1;
+    }
+    if (e != ERR_NOT_FOUND) {
+        return e;
+    }
+    return o->n_hosts > 0 ? OK : config_complain(n, "hosts", f, "must name at least one host");
+}
+
+static enum err read_callbacks(struct config_node *n, struct callback_options *o,
+                               struct failure *f) {
+    struct config_node *c = NULL;
+    enum err e = config_mapping(n, "callbacks", &c, f);
+    if (e != OK || c == NULL) {
+        return e;
+    }
+    uint64_t attempts = o->attempts, concurrent = o->concurrent, kept = o->dead_kept;
+    const struct {
+        const char *key;
+        int64_t *value;
+    } times[] = {{"timeout", &o->timeout_ms},
+                 {"connect_timeout", &o->connect_timeout_ms},
+                 {"backoff", &o->backoff_ms},
+                 {"backoff_max", &o->backoff_max_ms}};
+    for (size_t i = 0; e == OK && i < sizeof times / sizeof times[0]; i++) {
+        uint64_t ms = (uint64_t)*times[i].value;
+        e = config_u64(c, times[i].key, 10, 3600000, &ms, f);
+        *times[i].value = (int64_t)ms;
+    }
+    if (e != OK || (e = read_hosts(c, o, f)) != OK ||
+        (e = config_require(c, "secret_file", f)) != OK ||
+        (e = config_string(c, "secret_file", &o->secret_file, f)) != OK ||
+        (e = config_string(c, "ca_file", &o->ca_file, f)) != OK ||
+        (e = config_u64(c, "attempts", 1, 1000, &attempts, f)) != OK ||
+        (e = config_u64(c, "concurrent", 1, 256, &concurrent, f)) != OK ||
+        (e = config_u64(c, "dead_kept", 0, 1000000, &kept, f)) != OK) {
+        return e;
+    }
+    o->attempts = (uint32_t)attempts;
+    o->concurrent = (uint32_t)concurrent;
+    o->dead_kept = (uint32_t)kept;
+    return OK;
+}
+
 // What only shows when the values are seen together.
 static enum err judge(struct config_node *n, const struct master_options *o, struct failure *f) {
     enum log_level level;
@@ -181,6 +250,9 @@ enum err master_options_read(struct config *c, struct master_options *ret_option
     }
     if (e == OK) {
         e = read_limits(n, &o, ret_failure);
+    }
+    if (e == OK) {
+        e = read_callbacks(n, &o.callbacks, ret_failure);
     }
     if (e == OK) {
         e = config_check_unknown(c, ret_failure); // first: what is missing may be misspelt

@@ -6,9 +6,24 @@
 #include "common/failure.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct config;
+
+enum { CALLBACK_HOSTS_MAX = 64 };
+
+// Callbacks of flows (docs/callbacks.md).
+struct callback_options {
+    const char *hosts[CALLBACK_HOSTS_MAX]; // "name" or "name:port" to which they may go
+    size_t n_hosts;                        // 0: callbacks are off
+    const char *secret_file;               // what they are signed with
+    const char *ca_file;                   // NULL: the system's
+    int64_t timeout_ms, connect_timeout_ms, backoff_ms, backoff_max_ms;
+    uint32_t attempts;   // of a callback before it is given up
+    uint32_t concurrent; // on their way at a time
+    uint32_t dead_kept;  // that were given up and are kept, at most
+};
 
 struct master_options {
     const char *name;      // default "master"
@@ -24,6 +39,7 @@ struct master_options {
     uint64_t large_bytes; // objects above this are moved in parts
     uint32_t flows_queued, flows_active, tasks_in_memory, tasks_per_flow, watchers, agents;
     uint32_t task_retries; // attempts of a task before it fails
+    struct callback_options callbacks;
 };
 
 // The texts belong to @c, which must outlive the options.

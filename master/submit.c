@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/rpc/location_message.h"
 #include "master/agents.h"
+#include "master/callback_target.h"
 #include "master/core.h"
 #include "master/database.h"
 #include "master/flow.h"
@@ -196,6 +197,9 @@ static enum err begin(struct submission *s, const Sluice__V1__FlowSpec *spec,
                       struct failure *f) {
     const char *owner = NULL;
     enum err e = submit_check(spec, clock_wall_ms(s->core->clock), f);
+    if (e == OK && spec->callback_url[0] != '\0') {
+        e = callback_target_check(spec->callback_url, &s->core->options->callbacks, f);
+    }
     if (e == OK && strlen(request_id) > SUBMIT_TEXT_MAX) {
         e = failure_set(f, ERR_INVALID, "submit", NULL, 0, "request_id has more than %d bytes",
                         SUBMIT_TEXT_MAX);

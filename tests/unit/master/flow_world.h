@@ -6,6 +6,7 @@
 
 #include "master/flow.h"
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "master/agents.h"
 #include "master/database.h"
@@ -210,6 +211,7 @@ static bool is_answered(void) {
 
 static char *after[2]; // of the next submission
 static size_t n_after;
+static char *callback_url;
 
 static void submit_one(const char *request_id, const char *to, int32_t priority) {
     static char a[] = "a", b[] = "b";
@@ -231,6 +233,9 @@ static void submit_one(const char *request_id, const char *to, int32_t priority)
     spec.after = after;
     spec.n_after = n_after;
     n_after = 0;
+    if (callback_url != NULL) {
+        spec.callback_url = take_ptr(callback_url);
+    }
     w.answered = false;
     submit(&w.core, &spec, request_id, "", NULL, on_submitted, NULL);
     until(is_answered);

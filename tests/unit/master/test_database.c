@@ -92,7 +92,8 @@ static void insert(struct world *w, const char *id, const char *request, const c
     struct flow_label label = {"team", "blue"};
     struct flow_event_row event = {
         .seq = 1, .at_ms = 7, .kind = "state_changed", .message = text_blob("one")};
-    database_flow_insert(w->database, &row, &label, 1, &event, on_inserted, w);
+    database_flow_insert(w->database, &row, &label, 1, &event, NULL, (struct blob){0}, on_inserted,
+                         w);
     loop_run(w->loop);
 }
 
@@ -425,7 +426,7 @@ static void every_row_of_the_planner_comes_back(void **state) {
     ack.agent = "y";
     change_ack_add(c, &ack);
     change_object_failed(c, FLOW_A, 3, 5, 1, text_blob("p"), text_blob("f"));
-    change_outbox_add(c, FLOW_A, 1, "http://x", text_blob("b"));
+    change_outbox_add(c, FLOW_A, 1, false, "http://x", text_blob("b"));
     commit(w, c);
     assert_ok(w->result);
     database_walk_frontier(w->database, FLOW_A, 1, on_walks, w);

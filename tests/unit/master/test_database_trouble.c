@@ -98,7 +98,7 @@ static void add(struct world *w, uint64_t number) {
     struct change *c = change_new();
     const struct blob b = {(const uint8_t *)"x", 1};
     change_object_failed(c, FLOW, number, 0, 0, b, b);
-    change_outbox_add(c, FLOW, number, "t", b);
+    change_outbox_add(c, FLOW, number, false, "t", b);
     database_commit(w->database, c, on_committed, w);
 }
 

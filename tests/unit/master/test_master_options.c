@@ -106,6 +106,36 @@ static void times_must_fit_together(void **state) {
     refused("state_dir: /x\nhold: soon\n", "hold");
 }
 
+static void callbacks_need_hosts_and_a_secret(void **state) {
+    (void)state;
+    struct master_options o;
+    struct failure f = {0};
+    struct config *c;
+    assert_ok(read_text("state_dir: /x\n", &o, &f, &c));
+    assert_int_equal(o.callbacks.n_hosts, 0);
+    config_free(c);
+    assert_ok(read_text("state_dir: /x\ncallbacks: {hosts: [a.org, \"b:80\"], secret_file: /s,"
+                        " ca_file: /ca, timeout: 2s, connect_timeout: 1s, backoff: 3s,"
+                        " backoff_max: 4s, attempts: 5, concurrent: 6, dead_kept: 7}\n",
+                        &o, &f, &c));
+    assert_int_equal(o.callbacks.n_hosts, 2);
+    assert_string_equal(o.callbacks.hosts[1], "b:80");
+    assert_string_equal(o.callbacks.secret_file, "/s");
+    assert_string_equal(o.callbacks.ca_file, "/ca");
+    assert_int_equal(o.callbacks.timeout_ms, 2000);
+    assert_int_equal(o.callbacks.connect_timeout_ms, 1000);
+    assert_int_equal(o.callbacks.backoff_ms, 3000);
+    assert_int_equal(o.callbacks.backoff_max_ms, 4000);
+    assert_int_equal(o.callbacks.attempts, 5);
+    assert_int_equal(o.callbacks.concurrent, 6);
+    assert_int_equal(o.callbacks.dead_kept, 7);
+    config_free(c);
+    refused("state_dir: /x\ncallbacks: {secret_file: /s}\n", "hosts");
+    refused("state_dir: /x\ncallbacks: {hosts: [a]}\n", "secret_file");
+    refused("state_dir: /x\ncallbacks: {hosts: [\"http://a\"], secret_file: /s}\n", "hosts");
+    refused("state_dir: /x\ncallbacks: {hosts: [a], secret_file: /s, attempts: 0}\n", "attempts");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_state_dir_is_enough),
@@ -116,6 +146,7 @@ int main(void) {
         cmocka_unit_test(an_address_without_a_port_is_refused),
         cmocka_unit_test(a_part_is_a_whole_number_of_leaves),
         cmocka_unit_test(times_must_fit_together),
+        cmocka_unit_test(callbacks_need_hosts_and_a_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
