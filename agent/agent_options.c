@@ -118,6 +118,65 @@ static enum err read_rdma(struct config_node *n, struct agent_options *o, struct
     return e;
 }
 
+// An object store instead of a directory.
+static enum err read_store(struct config_node *item, struct volume_options *v, struct failure *f) {
+    struct s3_store_options *s = &v->store;
+    const char *style = "auto";
+    const struct {
+        const char *key;
+        const char **value;
+    } texts[] = {{"endpoint", &s->endpoint},
+                 {"region", &s->region},
+                 {"style", &style},
+                 {"access_key", &s->credentials.access_key},
+                 {"secret_key", &s->credentials.secret_key},
+                 {"session_token", &s->credentials.session_token},
+                 {"profile", &s->credentials.profile},
+                 {"credentials_file", &s->credentials.credentials_file},
+                 {"ca", &s->ca_file},
+                 {"proxy", &s->proxy}};
+    enum err e = config_bool(item, "anonymous", &s->credentials.is_anonymous, f);
+    for (size_t i = 0; e == OK && i < ARRAY_LEN(texts); i++) {
+        e = config_string(item, texts[i].key, texts[i].value, f);
+    }
+    if (e != OK) {
+        return e;
+    }
+    if ((s->credentials.access_key == NULL) != (s->credentials.secret_key == NULL)) {
+        return config_complain(item, "access_key", f, "access_key and secret_key go together");
+    }
+    s->name = v->name;
+    s->style = strcmp(style, "path") == 0      ? S3_STYLE_PATH
+               : strcmp(style, "virtual") == 0 ? S3_STYLE_VIRTUAL
+                                               : S3_STYLE_AUTO;
+    return s->style != S3_STYLE_AUTO || strcmp(style, "auto") == 0
+               ? OK
+               : config_complain(item, "style", f, "'%s' is none of auto, path, virtual", style);
+}
+
+// Where the volume is.
+static enum err read_root(struct config_node *item, struct volume_options *v, struct failure *f) {
+    const char *kind = "posix";
+    enum err e = config_string(item, "kind", &kind, f);
+    if (e != OK) {
+        return e;
+    }
+    if (strcmp(kind, "s3") == 0) {
+        return read_store(item, v, f);
+    }
+    if (strcmp(kind, "posix") != 0) {
+        return config_complain(item, "kind", f, "'%s' is none of posix, s3", kind);
+    }
+    e = config_require(item, "root", f);
+    if (e == OK) {
+        e = config_string(item, "root", &v->root, f);
+    }
+    if (e == OK && v->root[0] != '/') {
+        e = config_complain(item, "root", f, "'%s' is not an absolute path", v->root);
+    }
+    return e;
+}
+
 static enum err read_volume(struct config_node *item, struct agent_options *o, struct failure *f) {
     struct volume_options v = {0};
     const char *mode = "rw";
@@ -126,10 +185,7 @@ static enum err read_volume(struct config_node *item, struct agent_options *o, s
         e = config_string(item, "name", &v.name, f);
     }
     if (e == OK) {
-        e = config_require(item, "root", f);
-    }
-    if (e == OK) {
-        e = config_string(item, "root", &v.root, f);
+        e = read_root(item, &v, f);
     }
     if (e == OK) {
         e = config_string(item, "mode", &mode, f);
@@ -139,9 +195,6 @@ static enum err read_volume(struct config_node *item, struct agent_options *o, s
     }
     if (!is_name(v.name)) {
         return complain_name(item, "name", v.name, f);
-    }
-    if (v.root[0] != '/') {
-        return config_complain(item, "root", f, "'%s' is not an absolute path", v.root);
     }
     v.readable = strcmp(mode, "rw") == 0 || strcmp(mode, "read") == 0;
     v.writable = strcmp(mode, "rw") == 0 || strcmp(mode, "write") == 0;

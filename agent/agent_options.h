@@ -4,6 +4,7 @@
 #define AGENT_AGENT_OPTIONS_H
 
 #include "common/failure.h"
+#include "dataplane/s3_store.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,8 +16,9 @@ enum { AGENT_NAME_MAX = 100, AGENT_MAX_VOLUMES = 64, AGENT_MAX_ADDRESSES = 16 };
 
 struct volume_options {
     const char *name;
-    const char *root; // absolute
+    const char *root; // absolute; NULL: an object store
     bool readable, writable;
+    struct s3_store_options store;
 };
 
 struct agent_options {

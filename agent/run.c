@@ -5,8 +5,10 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "dataplane/sink_posix.h"
+#include "dataplane/sink_s3.h"
 #include "dataplane/source_agent.h"
 #include "dataplane/source_posix.h"
+#include "dataplane/source_s3.h"
 
 #include <string.h>
 
@@ -53,6 +55,13 @@ enum err run_open_root(struct run *r, const Sluice__V1__Place *p, enum volume_us
     return volumes_root(r->tools->volumes, p->volume, use, ret_fd, &r->failure);
 }
 
+enum err run_find_store(struct run *r, const Sluice__V1__Place *p, enum volume_use use,
+                        struct s3_store **ret_store) {
+    *ret_store = NULL;
+    return p != NULL ? volumes_store(r->tools->volumes, p->volume, use, ret_store, &r->failure)
+                     : OK;
+}
+
 static void abort_source(void *source) {
     source_abort(source);
 }
@@ -63,7 +72,14 @@ static void abort_sink(void *sink) {
 
 static enum err open_local_source(struct run *r) {
     const Sluice__V1__Place *p = r->spec->source;
-    enum err e = run_open_root(r, p, VOLUME_READ, &r->source_fd);
+    struct s3_store *store = NULL;
+    enum err e = run_find_store(r, p, VOLUME_READ, &store);
+    if (e == OK && store != NULL) {
+        return source_s3_new(store, p->root.data, p->root.len, &r->table, &r->source, &r->failure);
+    }
+    if (e == OK) {
+        e = run_open_root(r, p, VOLUME_READ, &r->source_fd);
+    }
     if (e == OK) {
         e = source_posix_new(r->source_fd, p->root.data, p->root.len, &r->table, &r->source,
                              &r->failure);
@@ -120,7 +136,17 @@ enum err run_open_source(struct run *r) {
     return e;
 }
 
-enum err run_open_sink(struct run *r) {
+static enum err open_store_sink(struct run *r, struct s3_store *store) {
+    struct sink_s3_options o = {
+        .store = store,
+        .root = r->spec->sink->root.data,
+        .root_len = r->spec->sink->root.len,
+        .fence = {lease_may_act, r->lease},
+    };
+    return sink_s3_new(&o, &r->sink, &r->failure);
+}
+
+static enum err open_posix_sink(struct run *r) {
     const Sluice__V1__Place *p = r->spec->sink;
     enum err e = run_open_root(r, p, VOLUME_WRITE, &r->sink_fd);
     if (e != OK) {
@@ -133,7 +159,15 @@ enum err run_open_sink(struct run *r) {
         .fence = {lease_may_act, r->lease},
         .boot_id = r->tools->boot_id,
     };
-    e = sink_posix_new(&o, &r->sink, &r->failure);
+    return sink_posix_new(&o, &r->sink, &r->failure);
+}
+
+enum err run_open_sink(struct run *r) {
+    struct s3_store *store = NULL;
+    enum err e = run_find_store(r, r->spec->sink, VOLUME_WRITE, &store);
+    if (e == OK) {
+        e = store != NULL ? open_store_sink(r, store) : open_posix_sink(r);
+    }
     if (e == OK) {
         lease_add_interrupt(r->lease, abort_sink, r->sink);
     }
@@ -252,7 +286,7 @@ static enum err describe_source(struct run *r) {
     }
     const struct source_capabilities *c = source_capabilities(r->source);
     enum err e = task_result_set_text(&r->result->transport, c->transport);
-    if (e == OK && c->is_remote) {
+    if (e == OK && c->is_agent) {
         e = task_result_set_text(&r->result->source_agent, source_agent_peer_name(r->source));
     }
     const struct source_spent spent = source_remote_spent(r->source);

@@ -13,6 +13,8 @@
 #include "agent/volume.h"
 
 struct conn_pool;
+struct s3_client;
+struct s3_store;
 struct source_agent_peer;
 
 // What all tasks of an agent use. Constant.
@@ -59,6 +61,9 @@ const char *run_kind_name(Sluice__V1__TaskKind kind); // "batch"
 // The other end and this end; ERR_INVALID if the spec lacks that place.
 MUST_CHECK enum err run_open_source(struct run *r);
 MUST_CHECK enum err run_open_sink(struct run *r);
+// The object store that a place is in; NULL: it is in a directory.
+MUST_CHECK enum err run_find_store(struct run *r, const Sluice__V1__Place *p, enum volume_use use,
+                                   struct s3_store **ret_store);
 // Just the root of the volume, for @use, of a place that the spec must have.
 MUST_CHECK enum err run_open_root(struct run *r, const Sluice__V1__Place *p, enum volume_use use,
                                   int *ret_fd);

@@ -12,9 +12,9 @@ static enum err report_object(struct run *r, uint32_t index, const struct transf
     size_t digest_bytes = e.type == OBJECT_FILE ? hash_digest_bytes(r->digest) : 0;
     switch (o->outcome) {
     case TRANSFER_DELIVERED:
-        return task_result_object_done(r->result, index,
-                                       SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED, o->bytes,
-                                       &o->digest, digest_bytes);
+        return task_result_object_done(
+            r->result, index, SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED, o->bytes,
+            o->has_digest ? &o->digest : NULL, o->has_digest ? digest_bytes : 0);
     case TRANSFER_IDENTICAL:
         return task_result_object_done(
             r->result, index, SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL, o->bytes, NULL, 0);

@@ -58,7 +58,25 @@ enum err run_open(struct run *r) {
     if (err != OK || is_there) {
         return err;
     }
+    struct source_found found = {0};
+    bool looks = r->spec->source != NULL;
+    if (looks) { // what the one store knows of it, the other shall know
+        const struct source_range nothing = {.offset = e.version.size, .length = 0};
+        err = run_open_source(r);
+        if (err == OK) {
+            err = source_open(r->source, &nothing, &found, &r->failure);
+        }
+        if (err != OK) {
+            return err;
+        }
+        sink_set_properties(r->sink, found.properties);
+    }
     err = sink_open_large(r->sink, &e, temp, &receipt, &r->failure);
+    if (looks) {
+        struct source_closed closed;
+        enum err close_err = source_close(r->source, &closed, err == OK ? &r->failure : NULL);
+        err = err != OK ? err : close_err;
+    }
     if (err == OK && r->durability != DURABILITY_NONE) {
         err = sink_sync_directories(r->sink, &r->failure);
     }
@@ -95,7 +113,7 @@ enum err run_finish(struct run *r) {
         return err;
     }
     run_temp_name(r, &e, fresh);
-    err = sink_finish_large(r->sink, &e, temp, &open, r->spec->copy_to_fresh ? fresh : NULL,
+    err = sink_finish_large(r->sink, &e, temp, &open, NULL, r->spec->copy_to_fresh ? fresh : NULL,
                             r->durability, &r->failure);
     if (err == OK && r->spec->has_digest) {
         err = task_result_set_bytes(&r->result->object_digest, r->spec->object_digest.data,
@@ -107,6 +125,13 @@ enum err run_finish(struct run *r) {
 enum err run_abort(struct run *r) {
     struct object_entry e = {0};
     char temp[TEMP_NAME_SIZE];
+    struct receipt open;
     enum err err = prepare(r, &e, temp);
-    return err == OK ? sink_remove_temp(r->sink, &e, temp, &r->failure) : err;
+    if (err == OK && r->spec->n_receipts == 0) {
+        return sink_remove_temp(r->sink, &e, temp, &r->failure);
+    }
+    if (err == OK) {
+        err = run_open_receipt(r, &open);
+    }
+    return err == OK ? sink_abort_large(r->sink, &e, temp, &open, &r->failure) : err;
 }

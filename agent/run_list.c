@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "dataplane/walk.h"
+#include "dataplane/walk_s3.h"
 
 #include <string.h>
 
@@ -85,7 +86,8 @@ static enum err entry_failed(void *user, const struct failure *f) {
 }
 
 // A directory's failure is a page, too; anything else that is wrong ends the task.
-static enum err list_one(struct listing *l, const struct walk_options *o) {
+static enum err list_one(struct listing *l, const struct walk_options *o,
+                         const struct walk_s3_options *in_store) {
     const struct walk_sink sink = {page_found, entry_failed, l};
     struct run *r = l->run;
     struct object_entry e;
@@ -93,7 +95,9 @@ static enum err list_one(struct listing *l, const struct walk_options *o) {
     object_table_get(&r->table, l->directory, &e);
     l->is_root = o->root_len == 0 && e.path_len == 0;
     l->since_us = clock_mono_us();
-    enum err err = walk_directory(o, e.path, e.path_len, &sink, &f);
+    enum err err = in_store->client != NULL
+                       ? walk_s3_directory(in_store, e.path, e.path_len, &sink, &f)
+                       : walk_directory(o, e.path, e.path_len, &sink, &f);
     if (err == OK || l->told_last || r->failure.err != OK) { // done, or the stream failed
         return r->failure.err;
     }
@@ -106,18 +110,52 @@ static enum err list_one(struct listing *l, const struct walk_options *o) {
     return send(l, &p);
 }
 
+static void abort_client(void *client) {
+    s3_client_abort(client);
+}
+
+// The directory, or the store, that is listed.
+static enum err open_place(struct run *r, const Sluice__V1__Place *p, struct s3_client **client) {
+    enum volume_use use = r->spec->source != NULL ? VOLUME_READ : VOLUME_WRITE;
+    struct s3_store *store = NULL;
+    enum err e = run_find_store(r, p, use, &store);
+    if (e != OK || store == NULL) {
+        return e != OK ? e : run_open_root(r, p, use, &r->source_fd);
+    }
+    e = s3_client_new(store, client, &r->failure);
+    if (e == OK) {
+        lease_add_interrupt(r->lease, abort_client, *client);
+    }
+    return e;
+}
+
+static void close_place(struct run *r, struct s3_client *client) {
+    if (client != NULL) {
+        lease_remove_interrupt(r->lease, client);
+        s3_client_free(client);
+    }
+}
+
 enum err run_list(struct run *r) {
     const Sluice__V1__Place *p = r->spec->source != NULL ? r->spec->source : r->spec->sink;
     struct listing l = {.run = r};
-    enum err e =
-        run_open_root(r, p, r->spec->source != NULL ? VOLUME_READ : VOLUME_WRITE, &r->source_fd);
+    struct s3_client *client = NULL;
+    enum err e = open_place(r, p, &client);
     if (e != OK) {
         return e;
     }
     e = list_stream_new(r->tools->lists, r->lease->message, r->tools->agent, &l.stream);
     if (e != OK) {
+        close_place(r, client);
         return failure_set(&r->failure, e, "List", NULL, 0, NULL);
     }
+    struct walk_s3_options in_store = {
+        .client = client,
+        .root = p->root.data,
+        .root_len = p->root.len,
+        .single = r->spec->single,
+        .look_bytes = r->spec->skip_identical ? 0 : r->spec->part_bytes,
+    };
     lease_add_interrupt(r->lease, list_stream_interrupt, l.stream);
     struct walk_options o = {
         .volume_fd = r->source_fd,
@@ -128,7 +166,7 @@ enum err run_list(struct run *r) {
     for (uint32_t i = 0; e == OK && i < r->table.count; i++) {
         l.directory = i;
         l.is_last = i + 1 == r->table.count;
-        e = list_one(&l, &o);
+        e = list_one(&l, &o, &in_store);
         atomic_fetch_add(&r->lease->control.objects, 1);
     }
     if (e == OK && !l.told_last) { // no directory at all
@@ -142,5 +180,6 @@ enum err run_list(struct run *r) {
     }
     lease_remove_interrupt(r->lease, l.stream);
     list_stream_free(l.stream);
+    close_place(r, client);
     return e;
 }

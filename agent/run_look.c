@@ -4,20 +4,37 @@
 
 #include "common/cleanup.h"
 #include "dataplane/beneath.h"
+#include "dataplane/source.h"
 #include "dataplane/walk.h"
+#include "dataplane/walk_s3.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
+static void abort_client(void *client) {
+    s3_client_abort(client);
+}
+
 enum err run_stat(struct run *r) {
     const Sluice__V1__Place *p = r->spec->source != NULL ? r->spec->source : r->spec->sink;
     enum volume_use use = r->spec->source != NULL ? VOLUME_READ : VOLUME_WRITE;
-    enum err e = run_open_root(r, p, use, &r->source_fd);
+    struct s3_store *store = NULL;
+    struct s3_client *client = NULL;
+    enum err e = run_find_store(r, p, use, &store);
+    if (e == OK) {
+        e = store != NULL ? s3_client_new(store, &client, &r->failure)
+                          : run_open_root(r, p, use, &r->source_fd);
+    }
     if (e != OK) {
         return e;
     }
+    if (client != NULL) {
+        lease_add_interrupt(r->lease, abort_client, client);
+    }
+    struct walk_s3_options in_store = {
+        .client = client, .root = p->root.data, .root_len = p->root.len, .single = r->spec->single};
     struct walk_options o = {.volume_fd = r->source_fd,
                              .root = p->root.data,
                              .root_len = p->root.len,
@@ -28,7 +45,8 @@ enum err run_stat(struct run *r) {
         struct object_entry entry;
         struct failure f = {0};
         object_table_get(&r->table, i, &entry);
-        e = walk_look(&o, entry.path, entry.path_len, &found, &f);
+        e = client != NULL ? walk_s3_look(&in_store, entry.path, entry.path_len, &found, &f)
+                           : walk_look(&o, entry.path, entry.path_len, &found, &f);
         if (e == ERR_NOT_FOUND || e == ERR_NOT_DIRECTORY) {
             e = OK;
         } else if (e != OK) {
@@ -44,6 +62,10 @@ enum err run_stat(struct run *r) {
         }
     }
     object_table_deinit(&found);
+    if (client != NULL) {
+        lease_remove_interrupt(r->lease, client);
+        s3_client_free(client);
+    }
     return e;
 }
 

@@ -39,6 +39,7 @@ static struct volume_list *volume_list_new(struct volumes *v) {
         m->bytes_total = st->bytes_total;
         m->error = st->error;
         m->generation = st->generation;
+        m->kind = st->is_store ? (char *)(uintptr_t) "s3" : m->kind;
         l->pointers[i] = m;
     }
     return l;

@@ -20,6 +20,7 @@ struct root_identity {
 
 struct volume {
     const struct volume_options *options; // constant
+    struct s3_store *store;               // constant; NULL: a directory
     // under the lock
     int fd; // -1: it cannot be used, see error
     struct root_identity identity;
@@ -126,6 +127,25 @@ static bool accept(struct volume *v, struct look *l) {
     return changed;
 }
 
+// Nothing is sent: whether it answers is seen when it is used.
+static enum err open_store(struct volume *item, const struct volume_options *o,
+                           struct failure *ret_failure) {
+    enum err e = s3_store_new(&o->store, &item->store, ret_failure);
+    if (e != OK) {
+        return e;
+    }
+    item->options = o;
+    item->fd = -1;
+    item->status = (struct volume_status){
+        .name = o->name,
+        .root = s3_store_endpoint(item->store),
+        .readable = o->readable,
+        .writable = o->writable,
+        .is_store = true,
+    };
+    return OK;
+}
+
 enum err volumes_open(const struct agent_options *o, struct volumes **ret_volumes,
                       struct failure *ret_failure) {
     struct volumes *v = calloc(1, sizeof *v + o->n_volumes * sizeof v->items[0]);
@@ -136,6 +156,15 @@ enum err volumes_open(const struct agent_options *o, struct volumes **ret_volume
     for (size_t i = 0; i < o->n_volumes; i++) {
         struct volume *item = &v->items[i];
         struct look l = {.fd = -1};
+        if (o->volumes[i].root == NULL) {
+            enum err e = open_store(item, &o->volumes[i], ret_failure);
+            if (e != OK) {
+                volumes_free(v);
+                return e;
+            }
+            v->n = i + 1;
+            continue;
+        }
         enum err e = look_at_root(&o->volumes[i], &l);
         if (e != OK) {
             if (ret_failure != NULL) {
@@ -167,6 +196,7 @@ void volumes_free(struct volumes *v) {
         if (v->items[i].fd >= 0) {
             close(v->items[i].fd);
         }
+        s3_store_free(v->items[i].store);
     }
     pthread_mutex_destroy(&v->lock);
     free(v);
@@ -199,6 +229,10 @@ enum err volumes_any_root(struct volumes *v, const char *name, int *ret_fd,
                            "this agent has no such volume");
     }
     enum err e = OK;
+    if (item->store != NULL) {
+        return failure_set(ret_failure, ERR_NO_VOLUME, "open", name, strlen(name),
+                           "this volume is an object store, not a directory");
+    }
     pthread_mutex_lock(&v->lock);
     if (item->fd < 0) {
         e = failure_set(ret_failure, ERR_NO_VOLUME, "open", name, strlen(name),
@@ -215,9 +249,8 @@ enum err volumes_any_root(struct volumes *v, const char *name, int *ret_fd,
     return e;
 }
 
-enum err volumes_root(struct volumes *v, const char *name, enum volume_use use, int *ret_fd,
-                      struct failure *ret_failure) {
-    const struct volume *item = find(v, name);
+static enum err check_use(const struct volume *item, const char *name, enum volume_use use,
+                          struct failure *ret_failure) {
     if (item != NULL && !(use == VOLUME_READ ? item->options->readable : item->options->writable)) {
         enum err e = failure_set(ret_failure, ERR_DENIED, "open", name, strlen(name),
                                  "the volume is not exported for %s",
@@ -225,7 +258,27 @@ enum err volumes_root(struct volumes *v, const char *name, enum volume_use use, 
         failure_remedy(ret_failure, "set mode: rw for it in the agent's configuration");
         return e;
     }
-    return volumes_any_root(v, name, ret_fd, ret_failure);
+    return OK;
+}
+
+enum err volumes_root(struct volumes *v, const char *name, enum volume_use use, int *ret_fd,
+                      struct failure *ret_failure) {
+    enum err e = check_use(find(v, name), name, use, ret_failure);
+    return e == OK ? volumes_any_root(v, name, ret_fd, ret_failure) : e;
+}
+
+enum err volumes_store(struct volumes *v, const char *name, enum volume_use use,
+                       struct s3_store **ret_store, struct failure *ret_failure) {
+    const struct volume *item = find(v, name);
+    *ret_store = NULL;
+    if (item == NULL || item->store == NULL) {
+        return OK;
+    }
+    enum err e = check_use(item, name, use, ret_failure);
+    if (e == OK) {
+        *ret_store = item->store;
+    }
+    return e;
 }
 
 bool volumes_check(struct volumes *v) {
@@ -233,6 +286,9 @@ bool volumes_check(struct volumes *v) {
     for (size_t i = 0; i < v->n; i++) {
         struct volume *item = &v->items[i];
         struct look l = {.fd = -1};
+        if (item->store != NULL) {
+            continue;
+        }
         enum err e = look_at_root(item->options, &l);
         pthread_mutex_lock(&v->lock);
         bool is_news = accept(item, &l);

@@ -13,12 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct s3_store;
 struct volumes;
 
 // How a volume is. A copy; the texts belong to the options.
 struct volume_status {
-    const char *name, *root;
+    const char *name, *root; // of an object store: its URL
     bool readable, writable;
+    bool is_store;
     uint64_t bytes_free, bytes_total;
     uint64_t generation;          // rises when another directory is found at the root: a remount
     char error[FAILURE_TEXT_MAX]; // "": it can be used
@@ -37,6 +39,9 @@ enum volume_use { VOLUME_READ, VOLUME_WRITE };
 // not ours, or it cannot be used now; ERR_DENIED: not exported for that use.
 MUST_CHECK enum err volumes_root(struct volumes *v, const char *name, enum volume_use use,
                                  int *ret_fd, struct failure *ret_failure);
+// The object store of that name, for @use; NULL: the volume is none. It belongs to the volumes.
+MUST_CHECK enum err volumes_store(struct volumes *v, const char *name, enum volume_use use,
+                                  struct s3_store **ret_store, struct failure *ret_failure);
 // The same whatever it is exported for: for proofs.
 MUST_CHECK enum err volumes_any_root(struct volumes *v, const char *name, int *ret_fd,
                                      struct failure *ret_failure);

@@ -169,6 +169,14 @@ static char *volume_list(const struct up_options *o, const char *site) {
         before = "\n";
         free(root);
     }
+    for (size_t i = 0; i < o->n_stores; i++) {
+        char *endpoint = yaml_quote(o->stores[i].endpoint);
+        failed = failed || !endpoint;
+        fprintf(out, "%s  - name: \"%s\"\n    kind: s3\n    endpoint: %s\n    mode: rw", before,
+                o->stores[i].name, endpoint ? endpoint : "");
+        before = "\n";
+        free(endpoint);
+    }
     if (fclose(out) != 0 || failed) {
         free(text);
         return NULL;

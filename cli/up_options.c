@@ -24,6 +24,9 @@ const struct command_option up_command_options[] = {
      "a directory that the site's agents read and write; may be\n"
      "repeated (default name: the directory's own; default volume:\n"
      "DIR/SITE, named data)"},
+    {"store", 0, "NAME=URL",
+     "an object store (S3) that all agents read and write; may be\n"
+     "repeated (credentials: the environment, or the AWS files)"},
     {"set", 0, "master.KEY=VALUE",
      "a key of the master's or (agent.KEY=VALUE) of every agent's\n"
      "configuration; may be repeated"},
@@ -129,6 +132,17 @@ enum err up_volume_parse(const char *text, struct up_volume *ret_volume,
                       "the volume needs a name of letters and digits: SITE:NAME=/PATH");
     }
     ret_volume->root = root;
+    return OK;
+}
+
+enum err up_store_parse(const char *text, struct up_store *ret_store, struct failure *ret_failure) {
+    const char *equals = strchr(text, '=');
+    if (!equals || !take_name(text, (size_t)(equals - text), ret_store->name) ||
+        (strncmp(equals + 1, "http://", 7) != 0 && strncmp(equals + 1, "https://", 8) != 0) ||
+        !utf8_is_valid(equals, strlen(equals)) || strpbrk(equals, "\n\r")) {
+        return refuse(ret_failure, text, "--store takes NAME=URL, as in s3=https://HOST:PORT");
+    }
+    ret_store->endpoint = equals + 1;
     return OK;
 }
 
@@ -243,6 +257,32 @@ static enum err read_volumes(const struct invocation *inv, struct up_options *o,
     return OK;
 }
 
+static enum err read_stores(const struct invocation *inv, struct up_options *o, struct failure *f) {
+    for (size_t i = 0; invocation_value(inv, "store", i); i++) {
+        const char *text = invocation_value(inv, "store", i);
+        if (o->n_stores == UP_STORES_MAX) {
+            return refuse(f, text, "these are too many stores");
+        }
+        struct up_store *store = &o->stores[o->n_stores];
+        enum err e = up_store_parse(text, store, f);
+        if (e) {
+            return e;
+        }
+        for (size_t k = 0; k < o->n_stores; k++) {
+            if (strcmp(o->stores[k].name, store->name) == 0) {
+                return refuse(f, text, "two stores have this name");
+            }
+        }
+        for (size_t k = 0; k < o->n_volumes; k++) {
+            if (strcmp(o->volumes[k].name, store->name) == 0) {
+                return refuse(f, text, "a volume has this name");
+            }
+        }
+        o->n_stores++;
+    }
+    return OK;
+}
+
 // Sites without a volume get one below the directory.
 static enum err add_default_volumes(struct up_options *o, struct failure *f) {
     static const char *const taken[] = {"etc", "log", "state", "lock", "client.yaml"};
@@ -307,6 +347,9 @@ enum err up_options_read(const struct invocation *inv, struct up_options *ret_op
     enum err e;
     if ((e = read_sites(inv, ret_options, ret_failure)) != OK ||
         (e = read_volumes(inv, ret_options, ret_failure)) != OK) {
+        return e;
+    }
+    if ((e = read_stores(inv, ret_options, ret_failure)) != OK) {
         return e;
     }
     for (size_t i = 0; invocation_value(inv, "set", i); i++) {

@@ -14,6 +14,7 @@ enum {
     UP_AGENTS_MAX = 256,
     UP_VOLUMES_MAX = 128,
     UP_SETTINGS_MAX = 128,
+    UP_STORES_MAX = 16,
 };
 
 extern const struct command_option up_command_options[];
@@ -30,6 +31,12 @@ struct up_volume {
     bool is_ours; // the default one: made by us below the directory
 };
 
+// An object store that all agents have.
+struct up_store {
+    char name[UP_NAME_MAX];
+    const char *endpoint; // borrowed from argv
+};
+
 struct up_setting {
     bool for_master; // else for every agent
     char key[UP_NAME_MAX];
@@ -43,6 +50,8 @@ struct up_options {
     size_t n_sites;
     struct up_volume volumes[UP_VOLUMES_MAX]; // at least one for each site
     size_t n_volumes;
+    struct up_store stores[UP_STORES_MAX];
+    size_t n_stores;
     struct up_setting settings[UP_SETTINGS_MAX];
     size_t n_settings;
 };
@@ -59,6 +68,9 @@ MUST_CHECK enum err up_site_parse(const char *text, struct up_site *ret_site,
 // @text of --volume, "SITE:/PATH" or "SITE:NAME=/PATH"; root is to be freed.
 MUST_CHECK enum err up_volume_parse(const char *text, struct up_volume *ret_volume,
                                     struct failure *ret_failure);
+// @text of --store, "NAME=URL".
+MUST_CHECK enum err up_store_parse(const char *text, struct up_store *ret_store,
+                                   struct failure *ret_failure);
 // @text of --set, "master.KEY=VALUE" or "agent.KEY=VALUE".
 MUST_CHECK enum err up_setting_parse(const char *text, struct up_setting *ret_setting,
                                      struct failure *ret_failure);

@@ -27,6 +27,7 @@ enum {
     AT_PATH_LEN = 72,
     AT_TARGET_LEN = 76,
     FIXED_BYTES = 80,
+    FLAG_KEY = 1,
 };
 
 static const char magic[4] = {'S', 'O', 'T', '1'};
@@ -67,6 +68,10 @@ bool object_path_is_valid(const uint8_t *path, size_t len) {
         start = end + 1;
     }
     return true;
+}
+
+static bool key_is_valid(const uint8_t *key, size_t len) {
+    return len <= OBJECT_PATH_MAX && (len == 0 || memchr(key, '\0', len) == NULL);
 }
 
 static bool type_is_valid(uint8_t type) {
@@ -117,7 +122,9 @@ static enum err reserve(struct object_table_builder *b, size_t more) {
 }
 
 enum err object_table_add(struct object_table_builder *b, const struct object_entry *e) {
-    if (!object_path_is_valid(e->path, e->path_len) || !target_is_valid(e->target, e->target_len) ||
+    bool is_valid =
+        e->is_key ? key_is_valid(e->path, e->path_len) : object_path_is_valid(e->path, e->path_len);
+    if (!is_valid || !target_is_valid(e->target, e->target_len) ||
         !type_is_valid((uint8_t)e->type)) {
         return ERR_INVALID;
     }
@@ -136,7 +143,7 @@ enum err object_table_add(struct object_table_builder *b, const struct object_en
     p += LENGTH_BYTES;
     put_u64(p + AT_ID, e->id);
     p[AT_TYPE] = (uint8_t)e->type;
-    p[AT_FLAGS] = 0;
+    p[AT_FLAGS] = e->is_key ? FLAG_KEY : 0;
     put_u16(p + AT_ZERO, 0);
     put_u32(p + AT_MODE, e->mode & 07777);
     put_u32(p + AT_UID, e->uid);
@@ -177,13 +184,15 @@ enum err object_table_bytes(struct object_table_builder *b, const uint8_t **ret_
 
 // Is @p, of @n bytes, a record that keeps its promises?
 static bool record_is_valid(const uint8_t *p, size_t n) {
-    if (n < FIXED_BYTES || !type_is_valid(p[AT_TYPE]) || p[AT_FLAGS] != 0 ||
+    if (n < FIXED_BYTES || !type_is_valid(p[AT_TYPE]) || (p[AT_FLAGS] & ~FLAG_KEY) != 0 ||
         get_u16(p + AT_ZERO) != 0 || (get_u32(p + AT_MODE) & ~07777U) != 0) {
         return false;
     }
     uint64_t path_len = get_u32(p + AT_PATH_LEN), target_len = get_u32(p + AT_TARGET_LEN);
     return FIXED_BYTES + path_len + target_len == n &&
-           object_path_is_valid(p + FIXED_BYTES, (size_t)path_len) &&
+           ((p[AT_FLAGS] & FLAG_KEY) != 0
+                ? key_is_valid(p + FIXED_BYTES, (size_t)path_len)
+                : object_path_is_valid(p + FIXED_BYTES, (size_t)path_len)) &&
            target_is_valid(p + FIXED_BYTES + path_len, (size_t)target_len);
 }
 
@@ -249,5 +258,6 @@ void object_table_get(const struct object_table *t, uint32_t index,
         .path_len = path_len,
         .target = p + FIXED_BYTES + path_len,
         .target_len = get_u32(p + AT_TARGET_LEN),
+        .is_key = (p[AT_FLAGS] & FLAG_KEY) != 0,
     };
 }

@@ -3,7 +3,7 @@
 // stores, the executor works through and the source agent checks against the ticket.
 //
 // Format (little-endian): magic "SOT1", u32 count, then for each object u32 record length and
-// the record: u64 id, u8 type, u8 flags, u16 0, u32 mode, u32 uid, u32 gid, u64 size,
+// the record: u64 id, u8 type, u8 flags (1: is_key), u16 0, u32 mode, u32 uid, u32 gid, u64 size,
 // i64 mtime_ns, i64 ctime_ns, u64 inode, u64 device, u32 links, u32 rdev, u32 path length,
 // u32 target length, path bytes, target bytes.
 // A table comes from the network: every length is checked when it is opened.
@@ -54,9 +54,15 @@ struct object_entry {
     // empty component, no NUL; empty: the root itself. Borrowed; NOT terminated.
     const uint8_t *path;
     size_t path_len;
-    const uint8_t *target; // of a symbolic link; may hold anything but NUL
+    const uint8_t *target; // of a symbolic link; may hold anything but NUL. Of a key: its ETag
     size_t target_len;
+    // The path is (the rest of) a key in an object store that has no form as a path: any bytes but
+    // NUL, as "a//b", "../x" or "dir/". Only a sink that holds keys can take it.
+    bool is_key;
 };
+
+// The mtime of what has none (the prefixes of an object store): it is not set at the sink.
+#define OBJECT_MTIME_UNKNOWN INT64_MIN
 
 // Is this a path as described above?
 bool object_path_is_valid(const uint8_t *path, size_t len);

@@ -14,6 +14,10 @@ int64_t object_ns_from_timespec(const struct timespec *t) {
 }
 
 struct timespec object_timespec_from_ns(int64_t ns) {
+    if (ns == OBJECT_MTIME_UNKNOWN) {
+        return (struct timespec){.tv_nsec = UTIME_OMIT};
+    }
+
     struct timespec t = {.tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
     if (t.tv_nsec < 0) {
         t.tv_sec--;

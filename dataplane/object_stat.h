@@ -11,6 +11,6 @@
 MUST_CHECK enum err object_from_stat(const struct stat *st, struct object_entry *ret_entry);
 struct object_version object_version_from_stat(const struct stat *st);
 int64_t object_ns_from_timespec(const struct timespec *t);
-struct timespec object_timespec_from_ns(int64_t ns); // also for times before 1970
+struct timespec object_timespec_from_ns(int64_t ns); // also before 1970; UTIME_OMIT if unknown
 
 #endif

@@ -33,6 +33,17 @@ static enum err unsupported(const char *operation, const struct object_entry *e,
                        "the destination cannot hold this kind of object");
 }
 
+static enum err check_name(const struct sink *s, const struct object_entry *e,
+                           const char *operation, struct failure *ret_failure) {
+    if (!e->is_key || s->capabilities.holds_keys) {
+        return OK;
+    }
+    enum err err = failure_set(ret_failure, ERR_INVALID, operation, e->path, e->path_len,
+                               "this key has no form as a path");
+    failure_remedy(ret_failure, "copy it to an object store, or under another key");
+    return err;
+}
+
 // What every operation on a temporary checks first.
 static enum err check_temp(const struct sink *s, const struct object_entry *e, const char *temp,
                            const char *operation, struct failure *ret_failure) {
@@ -40,7 +51,8 @@ static enum err check_temp(const struct sink *s, const struct object_entry *e, c
         return failure_set(ret_failure, ERR_INVALID, operation, e->path, e->path_len,
                            "not the name of a temporary");
     }
-    return sink_check_fence_for(s, e, ret_failure);
+    enum err err = check_name(s, e, operation, ret_failure);
+    return err == OK ? sink_check_fence_for(s, e, ret_failure) : err;
 }
 
 static enum err check_receipt(const struct receipt *r, const struct object_entry *e,
@@ -54,7 +66,8 @@ static enum err check_receipt(const struct receipt *r, const struct object_entry
 
 enum err sink_compare(struct sink *s, const struct object_entry *e, enum sink_identical *ret_result,
                       struct failure *ret_failure) {
-    return s->ops->compare(s, e, ret_result, ret_failure);
+    enum err err = check_name(s, e, "compare", ret_failure);
+    return err == OK ? s->ops->compare(s, e, ret_result, ret_failure) : err;
 }
 
 enum err sink_begin(struct sink *s, const struct object_entry *e, const char temp[TEMP_NAME_SIZE],
@@ -86,6 +99,34 @@ enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t len,
     }
     enum err e = sink_check_fence(s, ret_failure);
     return e == OK && len > 0 ? s->ops->write_hole(s, offset, len, ret_failure) : e;
+}
+
+void sink_set_properties(struct sink *s, const struct object_properties *p) {
+    if (s->ops->set_properties) {
+        s->ops->set_properties(s, p);
+    }
+}
+
+enum err sink_copy(struct sink *s, const struct object_entry *e, const struct object_origin *origin,
+                   uint32_t tag, struct failure *ret_failure) {
+    if (!s->ops->copy) {
+        return unsupported("copy", e, ret_failure);
+    }
+    if (s->is_begun || s->n_staged >= s->capabilities.max_staged) {
+        return misused("copy", ret_failure);
+    }
+    enum err err = sink_check_fence_for(s, e, ret_failure);
+    if (err == OK) {
+        err = s->ops->copy(s, e, origin, tag, ret_failure);
+    }
+    if (err == OK) {
+        s->n_staged++;
+    }
+    return err;
+}
+
+uint64_t sink_part_align(const struct sink *s, const struct object_entry *e) {
+    return s->ops->part_align ? s->ops->part_align(s, e) : 1;
 }
 
 int sink_fd(const struct sink *s) {
@@ -180,8 +221,9 @@ enum err sink_sync_large(struct sink *s, const struct object_entry *e,
 
 enum err sink_finish_large(struct sink *s, const struct object_entry *e,
                            const char temp[TEMP_NAME_SIZE], const struct receipt *open,
-                           const char *fresh_temp, enum durability durability,
-                           struct failure *ret_failure) {
+                           const struct receipt_list *parts, const char *fresh_temp,
+                           enum durability durability, struct failure *ret_failure) {
+    const struct receipt_list none = {0};
     enum err err = check_temp(s, e, temp, "finish", ret_failure);
     if (err == OK && fresh_temp) {
         err = check_temp(s, e, fresh_temp, "finish", ret_failure);
@@ -189,8 +231,22 @@ enum err sink_finish_large(struct sink *s, const struct object_entry *e,
     if (err == OK) {
         err = check_receipt(open, e, ret_failure);
     }
-    return err == OK ? s->ops->finish_large(s, e, temp, open, fresh_temp, durability, ret_failure)
+    return err == OK ? s->ops->finish_large(s, e, temp, open, parts ? parts : &none, fresh_temp,
+                                            durability, ret_failure)
                      : err;
+}
+
+enum err sink_abort_large(struct sink *s, const struct object_entry *e,
+                          const char temp[TEMP_NAME_SIZE], const struct receipt *open,
+                          struct failure *ret_failure) {
+    if (!s->ops->abort_large) {
+        return sink_remove_temp(s, e, temp, ret_failure);
+    }
+    enum err err = check_temp(s, e, temp, "abort", ret_failure);
+    if (err == OK) {
+        err = check_receipt(open, e, ret_failure);
+    }
+    return err == OK ? s->ops->abort_large(s, e, temp, open, ret_failure) : err;
 }
 
 enum err sink_remove_temp(struct sink *s, const struct object_entry *e,
@@ -204,7 +260,10 @@ enum err sink_make_directory(struct sink *s, const struct object_entry *e,
     if (!s->ops->make_directory) {
         return OK; // a sink without directories has them all
     }
-    enum err err = sink_check_fence_for(s, e, ret_failure);
+    enum err err = check_name(s, e, "make", ret_failure);
+    if (err == OK) {
+        err = sink_check_fence_for(s, e, ret_failure);
+    }
     return err == OK ? s->ops->make_directory(s, e, ret_failure) : err;
 }
 
@@ -220,7 +279,7 @@ enum err sink_make_special(struct sink *s, const struct object_entry *e,
 enum err sink_set_directory_metadata(struct sink *s, const struct object_entry *e,
                                      struct failure *ret_failure) {
     if (!s->ops->set_directory_metadata) {
-        return unsupported("set metadata", e, ret_failure);
+        return OK; // and they have no metadata
     }
     enum err err = sink_check_fence_for(s, e, ret_failure);
     return err == OK ? s->ops->set_directory_metadata(s, e, ret_failure) : err;
@@ -230,7 +289,10 @@ enum err sink_remove(struct sink *s, const struct object_entry *e, struct failur
     if (!s->ops->remove) {
         return unsupported("remove", e, ret_failure);
     }
-    enum err err = sink_check_fence_for(s, e, ret_failure);
+    enum err err = check_name(s, e, "remove", ret_failure);
+    if (err == OK) {
+        err = sink_check_fence_for(s, e, ret_failure);
+    }
     return err == OK ? s->ops->remove(s, e, ret_failure) : err;
 }
 

@@ -15,20 +15,23 @@
 #include "common/failure.h"
 #include "common/ident.h"
 #include "common/object_table.h"
+#include "dataplane/object_properties.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+struct object_origin;
 struct sink;
 
 enum durability { DURABILITY_NONE = 1, DURABILITY_OBJECT = 2, DURABILITY_TASK = 3 };
 
 struct sink_capabilities {
-    bool has_fd;               // sink_fd() works: splice, copy_file_range are possible
-    bool writes_anywhere;      // any offset; else ranges must follow each other
-    uint64_t part_align_bytes; // parts start at multiples of this
-    uint32_t max_staged;       // objects that may wait for sink_finish_staged()
+    bool has_fd;          // sink_fd() works: splice, copy_file_range are possible
+    bool writes_anywhere; // any offset; else ranges must follow each other
+    bool holds_keys;      // any name, not only such as paths are made of
+    const void *store;    // as in struct source_capabilities
+    uint32_t max_staged;  // objects that may wait for sink_finish_staged()
 };
 const struct sink_capabilities *sink_capabilities(const struct sink *s);
 
@@ -43,10 +46,15 @@ struct fence {
 MUST_CHECK enum err sink_check_fence(struct sink *s, struct failure *ret_failure);
 
 // What a sink returns for a temporary or a part; the master stores it and gives it back.
-enum { RECEIPT_MAX_BYTES = 512 };
+enum { RECEIPT_MAX_BYTES = 4096 };
 struct receipt {
     uint8_t bytes[RECEIPT_MAX_BYTES];
     size_t len;
+};
+
+struct receipt_list {
+    const struct receipt *items;
+    size_t n;
 };
 
 enum sink_identical { SINK_DIFFERS, SINK_SAME };
@@ -56,6 +64,9 @@ MUST_CHECK enum err sink_compare(struct sink *s, const struct object_entry *e,
                                  enum sink_identical *ret_result, struct failure *ret_failure);
 
 // ---- whole objects ----
+// What an object store should know beside the entry, of what is begun or opened next; borrowed
+// until then. NULL: nothing, and the entry's mode, owner and mtime are kept instead.
+void sink_set_properties(struct sink *s, const struct object_properties *p);
 // Makes the temporary @temp beside the name of @e, and the directories above. @e as the source
 // found it at open, with the path of the table.
 MUST_CHECK enum err sink_begin(struct sink *s, const struct object_entry *e,
@@ -68,6 +79,10 @@ MUST_CHECK enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t le
 int sink_fd(const struct sink *s); // of what is being written; -1: none
 // The object is complete: it waits with its metadata for sink_finish_staged(). @tag comes back.
 MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);
+// Instead of begin, write and stage: the store copies the object by itself.
+MUST_CHECK enum err sink_copy(struct sink *s, const struct object_entry *e,
+                              const struct object_origin *origin, uint32_t tag,
+                              struct failure *ret_failure);
 // Drops what was begun and not staged, with its temporary. Harmless if nothing was.
 void sink_drop(struct sink *s);
 // Metadata, data synced, rename, parent directories synced (as @durability asks; with
@@ -80,6 +95,8 @@ MUST_CHECK enum err sink_finish_staged(struct sink *s, enum durability durabilit
                                        void *user, struct failure *ret_failure);
 
 // ---- one large object in parts ----
+// Parts of @e start at multiples of this, and end there or at the object's end.
+uint64_t sink_part_align(const struct sink *s, const struct object_entry *e);
 // Makes the temporary with its final size (existing one of the same name: replaced).
 MUST_CHECK enum err sink_open_large(struct sink *s, const struct object_entry *e,
                                     const char temp[TEMP_NAME_SIZE], struct receipt *ret_receipt,
@@ -89,7 +106,8 @@ MUST_CHECK enum err sink_open_large(struct sink *s, const struct object_entry *e
 MUST_CHECK enum err sink_open_part(struct sink *s, const struct object_entry *e,
                                    const char temp[TEMP_NAME_SIZE], const struct receipt *open,
                                    struct failure *ret_failure);
-// Ends the part. With @sync its data is on stable storage when this returns.
+// Ends the part; what was written after the last multiple of sink_part_align() does not count,
+// unless the object ends there. With @sync its data is on stable storage when this returns.
 MUST_CHECK enum err sink_close_part(struct sink *s, bool sync, struct receipt *ret_receipt,
                                     struct failure *ret_failure);
 // fsync of the temporary by this agent.
@@ -99,10 +117,17 @@ MUST_CHECK enum err sink_sync_large(struct sink *s, const struct object_entry *e
 // Metadata, sync, rename, parent. Recognises its own work: if the final name has the inode in
 // @open already, that is success. @fresh: copy to a new inode first (reflink or
 // copy_file_range) under @fresh_temp, so that a lost writer cannot touch the result.
+// @parts: the receipts of all parts in the order of their offsets, or none: a sink that needs them
+// asks the store instead.
 MUST_CHECK enum err sink_finish_large(struct sink *s, const struct object_entry *e,
                                       const char temp[TEMP_NAME_SIZE], const struct receipt *open,
-                                      const char *fresh_temp, enum durability durability,
-                                      struct failure *ret_failure);
+                                      const struct receipt_list *parts, const char *fresh_temp,
+                                      enum durability durability, struct failure *ret_failure);
+
+// Gives up what sink_open_large() made; not there is success.
+MUST_CHECK enum err sink_abort_large(struct sink *s, const struct object_entry *e,
+                                     const char temp[TEMP_NAME_SIZE], const struct receipt *open,
+                                     struct failure *ret_failure);
 
 // ---- names ----
 // Removes a temporary beside @e's name; not there is success.

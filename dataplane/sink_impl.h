@@ -36,15 +36,16 @@ struct sink_ops {
     enum err (*sync_large)(struct sink *s, const struct object_entry *e, const char *temp,
                            const struct receipt *open, struct failure *ret_failure);
     enum err (*finish_large)(struct sink *s, const struct object_entry *e, const char *temp,
-                             const struct receipt *open, const char *fresh_temp,
-                             enum durability durability, struct failure *ret_failure);
+                             const struct receipt *open, const struct receipt_list *parts,
+                             const char *fresh_temp, enum durability durability,
+                             struct failure *ret_failure);
     enum err (*remove_temp)(struct sink *s, const struct object_entry *e, const char *temp,
                             struct failure *ret_failure);
     void (*abort)(struct sink *s);
     void (*destroy)(struct sink *s);
 
     // optional: a sink without directories or links leaves these NULL, and the wrapper answers
-    // ERR_UNSUPPORTED_TYPE (making a directory: success)
+    // ERR_UNSUPPORTED_TYPE (directories and their metadata: success)
     enum err (*make_directory)(struct sink *s, const struct object_entry *e,
                                struct failure *ret_failure);
     enum err (*make_special)(struct sink *s, const struct object_entry *e, const char *temp,
@@ -56,6 +57,13 @@ struct sink_ops {
                           size_t existing_len, const char *temp, struct failure *ret_failure);
     enum err (*sync_directories)(struct sink *s, struct failure *ret_failure);
     int (*fd)(const struct sink *s);
+    void (*set_properties)(struct sink *s, const struct object_properties *p);
+    enum err (*copy)(struct sink *s, const struct object_entry *e,
+                     const struct object_origin *origin, uint32_t tag, struct failure *ret_failure);
+    uint64_t (*part_align)(const struct sink *s, const struct object_entry *e); // NULL: 1
+    // NULL: as remove_temp
+    enum err (*abort_large)(struct sink *s, const struct object_entry *e, const char *temp,
+                            const struct receipt *open, struct failure *ret_failure);
 };
 
 struct sink {

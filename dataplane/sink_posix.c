@@ -214,7 +214,6 @@ enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_si
     p->sink.capabilities = (struct sink_capabilities){
         .has_fd = true,
         .writes_anywhere = true,
-        .part_align_bytes = 1,
         .max_staged = choose_max_staged(),
     };
     p->boot_id = strdup(o->boot_id ? o->boot_id : "");

@@ -109,8 +109,9 @@ enum err sink_posix_close_part(struct sink *s, bool sync, struct receipt *ret_re
 enum err sink_posix_sync_large(struct sink *s, const struct object_entry *e, const char *temp,
                                const struct receipt *open, struct failure *ret_failure);
 enum err sink_posix_finish_large(struct sink *s, const struct object_entry *e, const char *temp,
-                                 const struct receipt *open, const char *fresh_temp,
-                                 enum durability durability, struct failure *ret_failure);
+                                 const struct receipt *open, const struct receipt_list *parts,
+                                 const char *fresh_temp, enum durability durability,
+                                 struct failure *ret_failure);
 // sink_posix_name.c
 enum err sink_posix_compare(struct sink *s, const struct object_entry *e,
                             enum sink_identical *ret_result, struct failure *ret_failure);

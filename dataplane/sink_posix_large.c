@@ -421,8 +421,11 @@ static enum err finish(struct sink_posix *p, const struct object_entry *e, struc
 }
 
 enum err sink_posix_finish_large(struct sink *s, const struct object_entry *e, const char *temp,
-                                 const struct receipt *open, const char *fresh_temp,
-                                 enum durability durability, struct failure *ret_failure) {
+                                 const struct receipt *open, const struct receipt_list *parts,
+                                 const char *fresh_temp, enum durability durability,
+                                 struct failure *ret_failure) {
+    (void)parts; // they are in the file
+
     struct sink_posix *p = sink_posix_of(s);
     struct dir *dir = NULL;
     char name[256];

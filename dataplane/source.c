@@ -36,6 +36,9 @@ enum err source_open(struct source *s, const struct source_range *range,
         return failure_set(ret_failure, ERR_INVALID, "open", NULL, 0, "a range overflows");
     }
     enum err e = s->ops->open(s, range, ret_found, ret_failure);
+    if (e == OK && !s->capabilities.store) {
+        ret_found->properties = NULL; // only object stores know of such
+    }
     s->is_open = e == OK;
     return e;
 }
@@ -82,6 +85,10 @@ void source_free(struct source *s) {
     if (s) {
         s->ops->destroy(s);
     }
+}
+
+enum err source_origin(struct source *s, uint32_t index, struct object_origin *ret_origin) {
+    return s->ops->origin ? s->ops->origin(s, index, ret_origin) : ERR_UNIMPLEMENTED;
 }
 
 struct source_spent source_remote_spent(const struct source *s) {

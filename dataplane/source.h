@@ -11,6 +11,7 @@
 #include "common/failure.h"
 #include "common/hash.h"
 #include "common/object_table.h"
+#include "dataplane/object_properties.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,7 +23,11 @@ struct source_capabilities {
     bool has_fd;           // source_fd() works: sendfile, copy_file_range are possible
     bool has_digests;      // source_close() gives the leaf digests that the other end computed
     bool is_remote;        // requests are worth announcing with source_expect()
+    bool is_agent;         // another agent serves it (dataplane/source_agent.h)
     const char *transport; // "local", "tcp", … for the log
+    // The object store that it reads, NULL: none. A sink that writes to the same one may copy
+    // there without the bytes passing through here.
+    const void *store;
 };
 const struct source_capabilities *source_capabilities(const struct source *s);
 
@@ -39,6 +44,9 @@ struct source_range {
 // link is, and belongs to the source until source_close().
 struct source_found {
     struct object_entry entry;
+    // What an object store knows beside that (content type, its user's metadata, …); belongs to
+    // the source until source_close(). NULL: nothing.
+    const struct object_properties *properties;
 };
 
 // What the source knows at the end.
@@ -71,6 +79,16 @@ MUST_CHECK enum err source_close(struct source *s, struct source_closed *ret_clo
 int source_fd(const struct source *s); // of the open object; -1: none
 void source_abort(struct source *s);   // any thread
 void source_free(struct source *s);    // NULL is fine
+// Where object @index is in the store (capabilities.store). ERR_UNIMPLEMENTED: it has none.
+// Borrowed until the next call.
+struct object_origin {
+    const char *bucket;
+    const uint8_t *key;
+    size_t key_len;
+    const char *etag; // "": unknown
+};
+MUST_CHECK enum err source_origin(struct source *s, uint32_t index,
+                                  struct object_origin *ret_origin);
 // What the other end spent for this source so far, in microseconds; zeros if it does not say.
 struct source_spent {
     uint64_t cpu_us;  // processor time

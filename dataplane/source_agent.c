@@ -348,8 +348,11 @@ enum err source_agent_new(const struct source_agent_options *o, struct source **
         return failure_set(ret_failure, ERR_NO_MEMORY, "open source", NULL, 0, NULL);
     }
     a->source.ops = &ops;
-    a->source.capabilities = (struct source_capabilities){
-        .has_digests = true, .is_remote = true, .transport = conn_pool_transport_name(o->pool)};
+    a->source.capabilities =
+        (struct source_capabilities){.has_digests = true,
+                                     .is_remote = true,
+                                     .is_agent = true,
+                                     .transport = conn_pool_transport_name(o->pool)};
     a->pool = o->pool;
     a->peers = o->peers;
     a->n_peers = o->n_peers;

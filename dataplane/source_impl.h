@@ -25,6 +25,7 @@ struct source_ops {
                        struct failure *ret_failure);
     int (*fd)(const struct source *s);
     struct source_spent (*remote_spent)(const struct source *s);
+    enum err (*origin)(struct source *s, uint32_t index, struct object_origin *ret_origin);
 };
 
 struct source {

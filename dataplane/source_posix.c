@@ -110,6 +110,9 @@ static enum err source_posix_open(struct source *s, const struct source_range *r
     object_table_get(p->table, range->index, &want);
     p->path = want.path;
     p->path_len = want.path_len;
+    if (want.is_key) {
+        return fail(p, ERR_INVALID, 0, "open", "a key is no path", ret_failure);
+    }
     if (atomic_load(&p->aborted)) {
         return fail(p, ERR_CANCELLED, 0, "open", err_text(ERR_CANCELLED), ret_failure);
     }

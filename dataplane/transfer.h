@@ -50,7 +50,8 @@ enum transfer_outcome {
 struct transfer_object {
     enum transfer_outcome outcome;
     uint64_t bytes;
-    struct digest digest;   // DELIVERED, a regular file: of the object as a whole
+    bool has_digest;        // DELIVERED, a regular file whose bytes passed through here
+    struct digest digest;   // of the object as a whole
     struct failure failure; // FAILED
 };
 

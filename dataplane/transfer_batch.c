@@ -29,6 +29,7 @@ struct batch_object {
     uint8_t attempts;
     bool accept_changed;
     uint64_t bytes;
+    bool has_digest;
     struct digest digest;
 };
 
@@ -86,6 +87,7 @@ static void set_done(struct batch *b, uint32_t index, enum transfer_outcome outc
     struct transfer_object *r = &b->results[index];
     r->bytes = b->objects[index].bytes;
     r->digest = b->objects[index].digest;
+    r->has_digest = b->objects[index].has_digest;
     r->outcome = outcome;
     atomic_fetch_add_explicit(&b->options->control->objects, 1, memory_order_relaxed);
 }
@@ -189,6 +191,21 @@ static void temp_of(const struct batch *b, const struct object_entry *e,
     temp_name(b->options->flow, e->id, b->options->major, b->options->minor, ret_temp);
 }
 
+// An empty key "dir/" stands for a directory where there are such.
+static bool is_directory_marker(const struct transfer_options *o, struct object_entry *e) {
+    if (!e->is_key || sink_capabilities(o->sink)->holds_keys || e->version.size > 0) {
+        return false;
+    }
+    size_t len = e->path_len > 0 ? e->path_len - 1 : 0;
+    if (e->path_len > 0 && (e->path[len] != '/' || !object_path_is_valid(e->path, len))) {
+        return false;
+    }
+    e->path_len = len;
+    e->is_key = false;
+    e->type = OBJECT_DIRECTORY;
+    return true;
+}
+
 // Decides what to do with the next object of the table: nothing, make it at once, or move it.
 static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
@@ -198,7 +215,8 @@ static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_fai
     struct failure failure = {0};
     enum sink_identical identical = SINK_DIFFERS;
     enum err e = OK;
-    if (o->skip_identical) {
+    bool is_marker = is_directory_marker(o, &entry);
+    if (o->skip_identical && !is_marker) {
         e = sink_compare(o->sink, &entry, &identical, &failure);
     }
     if (e == OK && identical == SINK_SAME) {
@@ -223,6 +241,11 @@ static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_fai
         return OK;
     }
     return object_failed(b, index, e, &failure, ret_failure);
+}
+
+static bool is_within_store(const struct transfer_options *o) {
+    const void *store = sink_capabilities(o->sink)->store;
+    return store != NULL && store == source_capabilities(o->source)->store;
 }
 
 // Fills the window and tells the source what comes.
@@ -251,7 +274,7 @@ static enum err look_ahead(struct batch *b, struct failure *ret_failure) {
             .length = any ? SOURCE_TO_END : entry.version.size,
         };
     }
-    return source_expect(o->source, ranges, n, ret_failure);
+    return is_within_store(o) ? OK : source_expect(o->source, ranges, n, ret_failure);
 }
 
 static enum err check_digests(struct batch *b, const struct object_entry *e,
@@ -280,6 +303,7 @@ static enum err check_digests(struct batch *b, const struct object_entry *e,
     struct batch_object *object = &b->objects[b->queue[b->head]];
     object->bytes = e->version.size;
     tree_digest(o->digest, e->version.size, ours, n_ours, &object->digest);
+    object->has_digest = true;
     return OK;
 }
 
@@ -317,9 +341,36 @@ static enum err move_bytes(struct batch *b, const struct object_entry *e,
     return err;
 }
 
+// The store that both ends are in copies it by itself: no byte passes through here.
+static enum err copy_object(struct batch *b, uint32_t index, struct failure *ret_failure) {
+    const struct transfer_options *o = b->options;
+    struct object_entry e;
+    struct object_origin origin;
+    object_table_get(o->table, index, &e);
+    enum err err = source_origin(o->source, index, &origin);
+    if (err != OK) {
+        return failure_set(ret_failure, err, "copy", e.path, e.path_len, NULL);
+    }
+    if (b->objects[index].accept_changed) {
+        origin.etag = "";
+    }
+    uint64_t start = clock_mono_us();
+    err = sink_copy(o->sink, &e, &origin, index, ret_failure);
+    o->times->write_us += clock_mono_us() - start;
+    if (err == OK) {
+        b->objects[index].bytes = e.version.size;
+        b->objects[index].progress = PROGRESS_STAGED;
+        b->n_staged++;
+    }
+    return err;
+}
+
 static enum err move_object(struct batch *b, uint32_t index, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
     struct object_entry listed;
+    if (is_within_store(o)) {
+        return copy_object(b, index, ret_failure);
+    }
     object_table_get(o->table, index, &listed);
     bool any = b->objects[index].accept_changed;
     struct source_range range = {
@@ -339,7 +390,9 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
     found.entry.path = listed.path;
     found.entry.path_len = listed.path_len;
     found.entry.id = listed.id;
+    found.entry.is_key = listed.is_key;
 
+    sink_set_properties(o->sink, found.properties);
     e = move_bytes(b, &found.entry, ret_failure);
     struct source_closed closed;
     start = clock_mono_us();

@@ -26,7 +26,7 @@ struct part {
     struct transfer_copy copy;
     struct step steps[STEPS_MAX];
     size_t n_steps;
-    uint64_t offset;
+    uint64_t offset, align;
     uint8_t *leaf_digests; // of all steps, each at its place
 };
 
@@ -144,7 +144,8 @@ static enum err move_steps(struct part *p, struct failure *ret_failure) {
         struct step *s = &p->steps[order[i]];
         struct failure failure = {0};
         e = move_step(p, s, &failure);
-        if (e == ERR_CORRUPT && i < p->n_steps) {
+        // A sink that takes bytes in their order only leaves the rest to another attempt.
+        if (e == ERR_CORRUPT && i < p->n_steps && p->align == 1) {
             log_event(LOG_WARN, "part_retried", LOG_PATH("path", p->entry.path, p->entry.path_len),
                       LOG_U64("offset_bytes", s->offset + s->done), LOG_FAILURE(&failure));
             order[n++] = order[i];
@@ -166,7 +167,8 @@ static uint64_t done_bytes(const struct part *p) {
             break;
         }
     }
-    return done;
+    // What the sink keeps of a part ends where a next one may begin.
+    return p->offset + done < p->entry.version.size ? done / p->align * p->align : done;
 }
 
 // Does nothing of what was written count after this?
@@ -213,7 +215,8 @@ enum err transfer_part(const struct transfer_options *o, uint64_t offset, uint64
     if (o->table->count > 0) {
         object_table_get(o->table, 0, &entry);
     }
-    if (o->table->count != 1 || offset % LEAF_BYTES != 0 || length == 0 ||
+    uint64_t align = sink_part_align(o->sink, &entry);
+    if (o->table->count != 1 || offset % LEAF_BYTES != 0 || offset % align != 0 || length == 0 ||
         offset > entry.version.size || length > entry.version.size - offset) {
         return failure_set(ret_failure, ERR_INVALID, "transfer part", entry.path, entry.path_len,
                            "the range is not one of the object's, or starts inside a leaf");
@@ -228,6 +231,7 @@ enum err transfer_part(const struct transfer_options *o, uint64_t offset, uint64
     p->options = o;
     p->entry = entry;
     p->offset = offset;
+    p->align = align;
     cut_steps(p, offset, length);
     enum err e = transfer_copy_init(&p->copy, o, ret_failure);
     if (e != OK) {

@@ -5,6 +5,7 @@
 #include "master/agents_impl.h"
 #include "master/volume_proof.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,16 +44,20 @@ static size_t root_len(const Sluice__V1__Volume *m) {
     return n;
 }
 
+static bool is_store(const Sluice__V1__Volume *m) {
+    return strcmp(m->kind, "s3") == 0;
+}
+
 static bool is_valid(const Sluice__V1__Volume *m) {
     return location_name_is_valid(m->name, strlen(m->name)) && m->root.len > 0 &&
-           m->root.len < PLACE_ROOT_MAX && m->root.data[0] == '/' &&
-           memchr(m->root.data, '\0', m->root.len) == NULL;
+           m->root.len < PLACE_ROOT_MAX && (m->root.data[0] == '/') != is_store(m) &&
+           (m->kind[0] == '\0' || is_store(m)) && memchr(m->root.data, '\0', m->root.len) == NULL;
 }
 
 // Is it still what it was proven to be?
 static bool is_same(const struct agent_volume *v, const Sluice__V1__Volume *m) {
     return v->generation == m->generation && v->readable == m->readable &&
-           v->writable == m->writable && v->root_len == root_len(m) &&
+           v->writable == m->writable && v->is_store == is_store(m) && v->root_len == root_len(m) &&
            (v->root_len == 0 || memcmp(v->root, m->root.data, v->root_len) == 0) &&
            v->error == NULL && m->error[0] == '\0';
 }
@@ -74,11 +79,12 @@ static enum err volume_new(struct agent *a, const Sluice__V1__Volume *m) {
     memcpy(v->name, m->name, strnlen(m->name, sizeof(v->name) - 1));
     v->readable = m->readable;
     v->writable = m->writable;
+    v->is_store = is_store(m);
     v->generation = m->generation;
     v->bytes_free = m->bytes_free;
     v->bytes_total = m->bytes_total;
     DL_APPEND(a->volumes, v);
-    return v->error == NULL ? volume_proofs_join(a->agents->proofs, v) : OK;
+    return v->error == NULL && !v->is_store ? volume_proofs_join(a->agents->proofs, v) : OK;
 }
 
 static const Sluice__V1__Volume *named(Sluice__V1__Volume *const *volumes, size_t n,
@@ -151,7 +157,7 @@ static void look_at_agent(const struct agent *a, struct lookup *k) {
     k->site_connected = true;
     const struct agent_volume *v;
     DL_FOREACH(a->volumes, v) {
-        if (!contains(v, l)) {
+        if (v->is_store || !contains(v, l)) {
             continue;
         }
         if (v->error != NULL) {
@@ -264,11 +270,103 @@ static enum err check_shared(const struct agents *as, const struct lookup *k, st
     return e;
 }
 
+// ---- object stores ----
+
+// Which store is meant, and is it the same for all agents that have it? A location without a name
+// means the one named "s3", or the only one.
+static enum err find_store(const struct agents *as, const struct location *l, bool write,
+                           const struct agent_volume **ret_store, struct failure *f) {
+    const struct agent_volume *found = NULL, *named_s3 = NULL, *other = NULL, *wrong_mode = NULL;
+    const struct agent *a;
+    DL_FOREACH(as->all, a) {
+        const struct agent_volume *v;
+        DL_FOREACH(a->volumes, v) {
+            bool is_meant = l->store[0] == '\0' || strcmp(v->name, l->store) == 0;
+            if (a->session == NULL || !v->is_store || !is_meant || v->error != NULL) {
+                continue;
+            }
+            if (write ? !v->writable : !v->readable) {
+                wrong_mode = v;
+                continue;
+            }
+            named_s3 = strcmp(v->name, "s3") == 0 ? v : named_s3;
+            bool is_other = found != NULL &&
+                            (strcmp(found->name, v->name) != 0 || found->root_len != v->root_len ||
+                             memcmp(found->root, v->root, v->root_len) != 0);
+            other = is_other ? v : other;
+            found = found == NULL ? v : found;
+        }
+    }
+    if (l->store[0] == '\0' && named_s3 != NULL) {
+        *ret_store = named_s3;
+        return OK;
+    }
+    if (other != NULL && l->store[0] == '\0') {
+        enum err e = failure_set(f, ERR_INVALID, "resolve", l->bucket, strlen(l->bucket),
+                                 "there are several object stores, '%s' and '%s' among them",
+                                 found->name, other->name);
+        failure_remedy(f, "name the one that you mean: s3+NAME://BUCKET/KEY");
+        return e;
+    }
+    if (other != NULL) {
+        enum err e = failure_set(f, ERR_NOT_SHARED, "resolve", l->bucket, strlen(l->bucket),
+                                 "agents %s and %s have different endpoints for store '%s'",
+                                 found->agent->name, other->agent->name, found->name);
+        failure_remedy(f, "give the stores different names in the agents' configuration");
+        return e;
+    }
+    if (found == NULL) {
+        enum err e = failure_set(f, ERR_NO_VOLUME, "resolve", l->bucket, strlen(l->bucket),
+                                 wrong_mode != NULL ? "store '%s' may not be used for this"
+                                                    : "no agent that is connected has a store%s%s",
+                                 wrong_mode != NULL    ? wrong_mode->name
+                                 : l->store[0] != '\0' ? " named "
+                                                       : "",
+                                 l->store);
+        failure_remedy(f, "add it to the agents' volumes: {name: NAME, kind: s3, endpoint: URL}");
+        return e;
+    }
+    *ret_store = found;
+    return OK;
+}
+
+static enum err resolve_store(const struct agents *as, const struct location *l, bool write,
+                              struct place *ret_place, struct failure *f) {
+    const struct agent_volume *v = NULL;
+    enum err e = find_store(as, l, write, &v, f);
+    if (e != OK) {
+        return e;
+    }
+    assert(v != NULL);
+    struct place p;
+    memset(&p, 0, sizeof(p));
+    size_t bucket_len = strlen(l->bucket), len = l->len;
+    if (len > 0 && l->bytes[len - 1] == '/') {
+        len--;
+    }
+    if (bucket_len + 1 + len > sizeof(p.root)) {
+        return failure_set(f, ERR_NAME_TOO_LONG, "resolve", l->bytes, l->len, NULL);
+    }
+    memcpy(p.volume, v->name, sizeof(p.volume));
+    memcpy(p.root, l->bucket, bucket_len);
+    p.root_len = bucket_len;
+    if (l->len > 0) {
+        p.root[p.root_len++] = '/';
+        memcpy(p.root + p.root_len, l->bytes, len);
+        p.root_len += len;
+    }
+    *ret_place = p;
+    return OK;
+}
+
 enum err agents_resolve(struct agents *as, const struct location *l, bool write,
                         struct place *ret_place, struct failure *ret_failure) {
+    if (l->kind == LOCATION_S3) {
+        return resolve_store(as, l, write, ret_place, ret_failure);
+    }
     if (l->kind != LOCATION_POSIX) {
         return failure_set(ret_failure, ERR_UNIMPLEMENTED, "resolve", l->bytes, l->len,
-                           "only paths of a site can be used by this version");
+                           "only paths of a site and S3 can be used by this version");
     }
     struct lookup k = {.location = l, .write = write};
     const struct agent *a;

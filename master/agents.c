@@ -147,7 +147,8 @@ enum err agent_tell_scheduler(struct agent *a) {
             memcpy(to->name, v->name, sizeof(to->name));
             to->readable = v->readable;
             to->writable = v->writable;
-            to->shared = v->proof == PROOF_SHARED;
+            to->shared = v->is_store || v->proof == PROOF_SHARED;
+            to->store = v->is_store;
         }
     }
     memcpy(spec.name, a->name, sizeof(spec.name));

@@ -35,6 +35,7 @@ struct agent_volume {
     uint8_t *root; // owned; absolute, without a slash at its end (so empty for "/")
     size_t root_len;
     bool readable, writable;
+    bool is_store; // an object store; the root is its URL
     uint64_t bytes_free, bytes_total, generation;
     char *error; // owned; NULL: it can be used
     struct agent *agent;

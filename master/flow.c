@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/rpc/location_message.h"
 #include "master/callback_body.h"
 #include "master/callbacks.h"
 #include "master/database.h"
@@ -253,7 +254,7 @@ void flow_sink_into_directory(struct core *c, struct flow *f) {
 }
 
 enum err flow_name_sink(struct flow *f) {
-    const ProtobufCBinaryData *path = &f->spec->source->posix->path;
+    const ProtobufCBinaryData *path = location_message_path(f->spec->source);
     size_t end = path->len;
     while (end > 0 && path->data[end - 1] == '/') {
         end--;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "master/flow_message.h"
 
+#include "common/rpc/location_message.h"
+
 #include "common/cleanup.h"
 #include "common/location.h"
 
@@ -156,9 +158,7 @@ void flow_bottleneck(const struct flow_progress *p, char *buf, size_t cap) {
 
 char *flow_location_text(const Sluice__V1__Location *l) {
     struct location parsed;
-    if (l == NULL || l->kind_case != SLUICE__V1__LOCATION__KIND_POSIX ||
-        location_posix(l->posix->site, l->posix->agent, l->posix->path.data, l->posix->path.len,
-                       &parsed, NULL) != OK) {
+    if (l == NULL || location_from_message(l, &parsed, NULL) != OK) {
         return NULL;
     }
     char *text = location_printable(&parsed);

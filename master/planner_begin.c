@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A flow's plan begins, or goes on after a restart; and what its two roots are.
 #include "common/log.h"
+#include "common/rpc/location_message.h"
 #include "master/planner_impl.h"
 
 #include <stdlib.h>
@@ -88,7 +89,7 @@ static void add_root_directory(struct work *w, struct object_entry *e) {
 static void add_single(struct work *w, struct object_entry *e) {
     struct plan *pl = w->plan;
     bool file = e->type == OBJECT_FILE;
-    if (file && e->version.size > pl->planner->core->options->large_bytes) {
+    if (file && e->version.size > plan_large_bytes(pl)) {
         large_add(w, e);
         return;
     }
@@ -125,7 +126,7 @@ static bool resolve_roots(struct work *w, struct failure *ret_failure) {
     bool directory = e.type == OBJECT_DIRECTORY;
     bool ok = true;
     if (!directory && f->source_is_contents) {
-        const ProtobufCBinaryData *path = &f->spec->source->posix->path;
+        const ProtobufCBinaryData *path = location_message_path(f->spec->source);
         (void)failure_set(ret_failure, ERR_NOT_DIRECTORY, "stat", path->data, path->len,
                           "the source is not a directory");
         failure_remedy(ret_failure, "leave out the '/' at the end of the source");
@@ -158,7 +159,7 @@ static bool take_found(struct plan *pl, const struct outcome *o, struct failure 
     }
     bool ok = true;
     if (table.count == 0 && source) {
-        const ProtobufCBinaryData *path = &pl->flow->spec->source->posix->path;
+        const ProtobufCBinaryData *path = location_message_path(pl->flow->spec->source);
         (void)failure_set(ret_failure, ERR_NOT_FOUND, "stat", path->data, path->len,
                           "the source does not exist: no such file or directory");
         ok = false;

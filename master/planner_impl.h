@@ -231,6 +231,10 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
 uint32_t plan_retries(const struct plan *pl);
 bool plan_skips_identical(const struct plan *pl);
+uint64_t plan_large_bytes(const struct plan *pl); // objects above this are moved in parts
+// Of an object of that size: how much a part has at most, and what its bounds are multiples of.
+uint64_t plan_part_bytes(const struct plan *pl, uint64_t object_bytes);
+uint64_t plan_part_align(const struct plan *pl, uint64_t object_bytes);
 
 // ---- planner_load.c ----
 void plan_load(struct plan *pl);

@@ -78,7 +78,12 @@ static void put_large_task(struct work *w, const struct large_row *l, struct tas
     Sluice__V1__TaskSpec spec;
     struct spec_places places;
     spec_init(w->plan, kind, &spec);
-    spec_set_places(w->plan, &spec, &places, stat || kind == SLUICE__V1__TASK_KIND__PART, !stat);
+    // From store to store, who opens it asks the source for its properties.
+    bool looks = kind == SLUICE__V1__TASK_KIND__OPEN && place_is_store(&w->plan->flow->source) &&
+                 place_is_store(&w->plan->flow->sink);
+    spec_set_places(w->plan, &spec, &places, stat || looks || kind == SLUICE__V1__TASK_KIND__PART,
+                    !stat);
+    spec.single = stat;
     spec.objects.data = (uint8_t *)(uintptr_t)l->entry.bytes;
     spec.objects.len = l->entry.len;
     spec.offset = offset;
@@ -128,17 +133,18 @@ void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t l
 }
 
 // The parts become smaller towards the end, so that all streams end at about the same time.
-static uint64_t next_part_bytes(const struct work *w, uint64_t left) {
-    const uint64_t most = w->plan->planner->core->options->part_bytes;
-    uint64_t part = (left / PARTS_LEFT + LEAF_BYTES - 1) / LEAF_BYTES * LEAF_BYTES;
-    part = part > PART_WORTH_BYTES ? part : PART_WORTH_BYTES;
+static uint64_t next_part_bytes(const struct work *w, const struct large *l, uint64_t left) {
+    const uint64_t most = plan_part_bytes(w->plan, l->row.size);
+    const uint64_t align = plan_part_align(w->plan, l->row.size);
+    uint64_t part = left / PARTS_LEFT > PART_WORTH_BYTES ? left / PARTS_LEFT : PART_WORTH_BYTES;
+    part = (part + align - 1) / align * align;
     return part < most ? part : most;
 }
 
 void large_add_parts(struct work *w, struct large *l, unsigned n) {
     for (unsigned i = 0; i < n && l->row.next_offset < l->row.size; i++) {
         uint64_t left = l->row.size - l->row.next_offset;
-        uint64_t part = next_part_bytes(w, left), length = left < part ? left : part;
+        uint64_t part = next_part_bytes(w, l, left), length = left < part ? left : part;
         large_put_part(w, l, l->row.next_offset, length, 1, 0, "");
         l->row.next_offset += length;
     }

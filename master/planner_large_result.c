@@ -144,10 +144,11 @@ static uint64_t written_bytes(const struct outcome *o, const struct large *l) {
         return 0;
     }
     bool at_end = s->offset + done == l->row.size;
+    uint64_t align = plan_part_align(l->plan, l->row.size);
     uint64_t leaves = (done + LEAF_BYTES - 1) / LEAF_BYTES;
     enum hash_algorithm a =
         s->digest == SLUICE__V1__DIGEST_ALGORITHM__SHA_256 ? HASH_SHA256 : HASH_XXH3_128;
-    if (done > s->length || (done % LEAF_BYTES != 0 && !at_end) ||
+    if (done > s->length || (done % align != 0 && !at_end) ||
         m->leaf_digests.len != leaves * hash_digest_bytes(a)) {
         log_event(LOG_ERROR, "part_result_refused", LOG_STR("flow", l->plan->id),
                   LOG_U64("task", o->task->row.task_id), LOG_STR("agent", o->agent),
@@ -204,7 +205,7 @@ static void put_rest(struct work *w, const struct outcome *o, struct large *l, u
         large_put_part(w, l, offset, left, done > 0 ? 1 : row->attempt + 1, at_ms, o->agent);
         return;
     }
-    uint64_t half = left / 2 / LEAF_BYTES * LEAF_BYTES;
+    uint64_t align = plan_part_align(w->plan, l->row.size), half = left / 2 / align * align;
     if (half >= SPLIT_MIN_BYTES) {
         large_put_part(w, l, offset, half, row->attempt, 0, "");
         offset += half;

@@ -166,7 +166,7 @@ static void entry_digest(const struct object_entry *e, uint8_t ret_digest[SEEN_B
 }
 
 static bool is_large(const struct plan *pl, const struct object_entry *e) {
-    return e->type == OBJECT_FILE && e->version.size > pl->planner->core->options->large_bytes;
+    return e->type == OBJECT_FILE && e->version.size > plan_large_bytes(pl);
 }
 
 static bool is_remembered(const struct plan *pl, const struct object_entry *e) {

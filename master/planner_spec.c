@@ -2,6 +2,8 @@
 // Making tasks: their specs, and what the scheduler needs to know of them.
 #include "master/planner_impl.h"
 
+#include "common/s3_limits.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +17,29 @@ uint32_t plan_retries(const struct plan *pl) {
     const Sluice__V1__FlowLimits *limits = flow_spec_of(pl)->limits;
     uint32_t usual = pl->planner->core->options->task_retries;
     return limits != NULL && limits->retries > 0 ? limits->retries : usual > 0 ? usual : 5;
+}
+
+// An object store copies within itself, whatever the size; into one, what is not held in memory
+// travels in parts.
+uint64_t plan_large_bytes(const struct plan *pl) {
+    const struct place *source = &pl->flow->source, *sink = &pl->flow->sink;
+    uint64_t usual = pl->planner->core->options->large_bytes;
+    if (!place_is_store(sink)) {
+        return usual;
+    }
+    if (place_is_store(source) && strcmp(source->volume, sink->volume) == 0) {
+        return UINT64_MAX;
+    }
+    return usual < S3_WHOLE_MAX_BYTES ? usual : S3_WHOLE_MAX_BYTES;
+}
+
+uint64_t plan_part_bytes(const struct plan *pl, uint64_t object_bytes) {
+    uint64_t usual = pl->planner->core->options->part_bytes;
+    return place_is_store(&pl->flow->sink) ? s3_part_bytes(object_bytes, usual) : usual;
+}
+
+uint64_t plan_part_align(const struct plan *pl, uint64_t object_bytes) {
+    return place_is_store(&pl->flow->sink) ? s3_chunk_bytes(object_bytes) : LEAF_BYTES;
 }
 
 bool plan_skips_identical(const struct plan *pl) {
@@ -137,6 +162,10 @@ void work_add_task(struct work *w, struct task_row *row, struct blob table) {
     spec.objects.data = (uint8_t *)(uintptr_t)table.bytes;
     spec.objects.len = table.len;
     spec.generation = row->generation;
+    if (kind == SLUICE__V1__TASK_KIND__LIST && place_is_store(&w->plan->flow->source)) {
+        spec.part_bytes =
+            place_is_store(&w->plan->flow->sink) ? UINT64_MAX : plan_large_bytes(w->plan);
+    }
     spec.skip_identical = plan_skips_identical(w->plan) || row->attempt > 1 ||
                           (row->walk != 0 && row->generation > 0);
     work_put_task(w, row, &spec);
@@ -170,13 +199,18 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
     case SLUICE__V1__TASK_KIND__BATCH:
     case SLUICE__V1__TASK_KIND__PART:
         s.rule = EXECUTOR_MOVE;
-        s.reads = true;
+        s.reads = !place_is_store(&t->plan->flow->source); // else the executor reads itself
         s.can_yield = true;
         break;
     case SLUICE__V1__TASK_KIND__SYNC:
         s.rule = EXECUTOR_AGENT;
         memcpy(s.agent, row->avoid, sizeof s.agent);
         s.avoid[0] = '\0';
+        break;
+    case SLUICE__V1__TASK_KIND__OPEN:
+        if (t->spec->source != NULL) {
+            s.rule = EXECUTOR_MOVE;
+        }
         break;
     case SLUICE__V1__TASK_KIND__FINISH:
         s.exclusive = true; // two would fight for the fresh inode

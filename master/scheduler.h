@@ -54,7 +54,8 @@ struct scheduler_options {
 
 // Which end's agents run a task.
 enum executor_rule {
-    EXECUTOR_MOVE,   // one that reaches both ends, if there is one; else one of the sink's
+    EXECUTOR_MOVE,   // one that reaches both ends, if there is one; else one of the sink's, unless
+                     // the source is an object store
     EXECUTOR_SOURCE, // LIST
     EXECUTOR_SINK,   // OPEN, FINISH, MKDIR, LINK, …
     EXECUTOR_AGENT,  // just the one named (SYNC: only who wrote can sync)
@@ -110,6 +111,7 @@ struct scheduler_volume {
     char name[PLACE_NAME_MAX];
     bool readable, writable;
     bool shared; // proven to be the same for all agents of the site that have it
+    bool store;  // an object store
 };
 struct scheduler_agent {
     char name[PLACE_NAME_MAX];

@@ -19,12 +19,14 @@ struct sched_agent *sched_agent_find(const struct scheduler *s, const char *name
 
 bool sched_agent_reaches(const struct sched_agent *a, const char *site, const char *agent,
                          const char *volume, bool write) {
-    if (strcmp(a->site, site) != 0 || (agent[0] != '\0' && strcmp(a->name, agent) != 0)) {
+    bool is_store = site[0] == '\0'; // any site's agents may reach it
+    if ((!is_store && strcmp(a->site, site) != 0) ||
+        (agent[0] != '\0' && strcmp(a->name, agent) != 0)) {
         return false;
     }
     for (size_t i = 0; i < a->n_volumes; i++) {
         const struct scheduler_volume *v = &a->volumes[i];
-        if (strcmp(v->name, volume) == 0) {
+        if (strcmp(v->name, volume) == 0 && v->store == is_store) {
             return (write ? v->writable : v->readable) && (agent[0] != '\0' || v->shared);
         }
     }

@@ -39,8 +39,9 @@ static bool fits(const struct pool_key *k, const struct sched_agent *a, int *ret
         }
         if (sched_agent_reaches(a, k->source_site, k->source_agent, k->source_volume, false)) {
             *ret_class = CLASS_BOTH;
+            return true;
         }
-        return true;
+        return k->source_site[0] != '\0'; // no agent serves what is in an object store
     }
     return false;
 }

@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/location.h"
 #include "common/log.h"
+#include "common/rpc/location_message.h"
 #include "master/agents.h"
 #include "master/callback_target.h"
 #include "master/core.h"
@@ -44,10 +45,10 @@ static void on_accepted(void *arg, const char *flow_id, bool existed,
 }
 
 // ---- places ----
-static enum err resolve(struct core *c, const Sluice__V1__PosixLocation *p, bool write,
+static enum err resolve(struct core *c, const Sluice__V1__Location *m, bool write,
                         struct place *ret_place, struct failure *f) {
     struct location l;
-    enum err e = location_posix(p->site, p->agent, p->path.data, p->path.len, &l, f);
+    enum err e = location_from_message(m, &l, f);
     if (e != OK) {
         return e;
     }
@@ -56,8 +57,11 @@ static enum err resolve(struct core *c, const Sluice__V1__PosixLocation *p, bool
     return e;
 }
 
-static bool ends_with_slash(const ProtobufCBinaryData *path) {
-    return path->len > 0 && path->data[path->len - 1] == '/';
+// A bucket as a whole counts as its contents.
+static bool ends_with_slash(const Sluice__V1__Location *m) {
+    const ProtobufCBinaryData *path = location_message_path(m);
+    return path->len > 0 ? path->data[path->len - 1] == '/'
+                         : m->kind_case == SLUICE__V1__LOCATION__KIND_S3;
 }
 
 static enum err refuse_overlap(const struct flow *f, struct failure *ret_failure) {
@@ -71,7 +75,7 @@ static enum err refuse_overlap(const struct flow *f, struct failure *ret_failure
     if (!below) {
         return OK;
     }
-    const ProtobufCBinaryData *path = &f->spec->destination->posix->path;
+    const ProtobufCBinaryData *path = location_message_path(f->spec->destination);
     enum err e = failure_set(ret_failure, ERR_INVALID, "submit", path->data, path->len,
                              "the destination is the source, or lies inside it");
     failure_remedy(ret_failure, "name a destination outside of the source");
@@ -81,8 +85,7 @@ static enum err refuse_overlap(const struct flow *f, struct failure *ret_failure
 // rsync's rules: a trailing '/' at the source means its contents; at the destination, that it is
 // a directory. What depends on what is there, the planner finds out.
 static enum err resolve_both(struct core *c, struct flow *f, struct failure *ret_failure) {
-    const Sluice__V1__PosixLocation *from = f->spec->source->posix;
-    const Sluice__V1__PosixLocation *to = f->spec->destination->posix;
+    const Sluice__V1__Location *from = f->spec->source, *to = f->spec->destination;
     enum err e = resolve(c, from, false, &f->source, ret_failure);
     if (e == OK) {
         e = resolve(c, to, true, &f->sink, ret_failure);
@@ -90,12 +93,12 @@ static enum err resolve_both(struct core *c, struct flow *f, struct failure *ret
     if (e != OK) {
         return e;
     }
-    f->source_is_contents = ends_with_slash(&from->path);
+    f->source_is_contents = ends_with_slash(from);
     f->sink_is_named = f->source_is_contents;
-    if (!f->sink_is_named && (ends_with_slash(&to->path) || f->sink.root_len == 0)) {
+    if (!f->sink_is_named && (ends_with_slash(to) || f->sink.root_len == 0)) {
         e = flow_name_sink(f);
         if (e != OK) {
-            return failure_set(ret_failure, e, "submit", to->path.data, to->path.len, NULL);
+            return failure_set(ret_failure, e, "submit", f->sink.root, f->sink.root_len, NULL);
         }
     }
     f->is_resolved = true;

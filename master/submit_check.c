@@ -2,6 +2,7 @@
 #include "common/cleanup.h"
 #include "common/ident.h"
 #include "common/location.h"
+#include "common/rpc/location_message.h"
 #include "common/utf8.h"
 #include "master/submit.h"
 
@@ -25,19 +26,17 @@ static enum err check_location(const Sluice__V1__Location *l, const char *field,
     if (l == NULL || l->kind_case == SLUICE__V1__LOCATION__KIND__NOT_SET) {
         return invalid(f, field, "is missing");
     }
-    if (l->kind_case != SLUICE__V1__LOCATION__KIND_POSIX) {
-        enum err e =
-            failure_set(f, ERR_UNIMPLEMENTED, "submit", field, strlen(field),
-                        "%s: S3 and HTTPS locations are not supported by this version", field);
-        failure_remedy(f, "use SITE:/path");
+    if (l->kind_case == SLUICE__V1__LOCATION__KIND_HTTPS) {
+        enum err e = failure_set(f, ERR_UNIMPLEMENTED, "submit", field, strlen(field),
+                                 "%s: HTTPS locations are not supported by this version", field);
+        failure_remedy(f, "use SITE:/path or s3://BUCKET/KEY");
         return e;
     }
-    const Sluice__V1__PosixLocation *p = l->posix;
     struct location parsed;
-    if (p->path.len > SUBMIT_PATH_MAX) {
+    if (location_message_path(l)->len > SUBMIT_PATH_MAX) {
         return invalid(f, field, "has a path that is too long");
     }
-    enum err e = location_posix(p->site, p->agent, p->path.data, p->path.len, &parsed, f);
+    enum err e = location_from_message(l, &parsed, f);
     if (e == OK) {
         location_deinit(&parsed);
     }

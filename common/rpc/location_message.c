@@ -52,3 +52,15 @@ void location_to_message(const struct location *l, struct location_message *ret_
         return;
     }
 }
+
+const ProtobufCBinaryData *location_message_path(const Sluice__V1__Location *l) {
+    static const ProtobufCBinaryData none;
+    switch (l->kind_case) {
+    case SLUICE__V1__LOCATION__KIND_POSIX: return &l->posix->path;
+    case SLUICE__V1__LOCATION__KIND_S3: return &l->s3->key;
+    case SLUICE__V1__LOCATION__KIND_HTTPS:
+    case SLUICE__V1__LOCATION__KIND__NOT_SET:
+    case _SLUICE__V1__LOCATION__KIND__CASE_IS_INT_SIZE:
+    default: return &none;
+    }
+}

@@ -21,4 +21,7 @@ struct location_message {
 };
 void location_to_message(const struct location *l, struct location_message *ret_m);
 
+// The path or key of a location; of no bytes if it has none.
+const ProtobufCBinaryData *location_message_path(const Sluice__V1__Location *l);
+
 #endif

@@ -15,9 +15,9 @@ PATIENT = {"master.lost_after": "100s", "master.hold": "200s"}
 
 class Cluster:
     def __init__(self, binaries, preset, directory, sites=None, volumes=None, settings=None,
-                 environment=None):
+                 environment=None, stores=None):
         """sites: {name: number of agents}; volumes: [(site, name, path)], by default one named
-        `data` for each site; settings: {"master.hold": "2s", ...}."""
+        `data` for each site; settings: {"master.hold": "2s", ...}; stores: {name: URL}."""
         self.binaries = pathlib.Path(binaries)
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -42,6 +42,8 @@ class Cluster:
             self.command += ["--site", f"{name}={agents}"]
         for site, name, path in volumes:
             self.command += ["--volume", f"{site}:{name}={path}"]
+        for name, url in (stores or {}).items():
+            self.command += ["--store", f"{name}={url}"]
         for key, value in {**PATIENT, **(settings or {})}.items():
             self.command += ["--set", f"{key}={value}"]
         self.process = None

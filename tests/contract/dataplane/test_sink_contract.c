@@ -241,10 +241,10 @@ static void a_large_object_is_written_in_any_order(void **state) {
     }
     assert_false(kind->is_there(&tree, "sub/large"));
     assert_ok(sink_sync_large(sink, &e, temp(1), &open, NULL));
-    assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, NULL, DURABILITY_OBJECT, NULL));
     kind->assert_has(&tree, "sub/large", bytes, 1 << 20);
     // Once more, as after a crash before the acknowledgement.
-    assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, NULL, DURABILITY_OBJECT, NULL));
     assert_ok(sink_sync_large(sink, &e, temp(1), &open, NULL));
     assert_false(kind->is_there(&tree, "sub/.sluice-"));
     free(bytes);
@@ -262,7 +262,7 @@ static void a_replaced_temporary_is_refused(void **state) {
     assert_ok(sink_remove_temp(sink, &e, temp(1), NULL));
     assert_ok(sink_remove_temp(sink, &e, temp(1), NULL));
     assert_err(sink_open_part(sink, &e, temp(1), &second, NULL), ERR_DEST_CHANGED);
-    assert_err(sink_finish_large(sink, &e, temp(1), &second, NULL, DURABILITY_NONE, NULL),
+    assert_err(sink_finish_large(sink, &e, temp(1), &second, NULL, NULL, DURABILITY_NONE, NULL),
                ERR_DEST_CHANGED);
     assert_false(kind->is_there(&tree, "large"));
 }
@@ -276,11 +276,11 @@ static void a_fresh_copy_takes_the_place_of_a_shared_temporary(void **state) {
     assert_ok(sink_open_part(sink, &e, temp(1), &open, NULL));
     assert_ok(sink_write(sink, 0, bytes, 100001, NULL));
     assert_ok(sink_close_part(sink, true, &part, NULL));
-    assert_ok(sink_finish_large(sink, &e, temp(1), &open, temp(2), DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, temp(2), DURABILITY_OBJECT, NULL));
     kind->assert_has(&tree, "large", bytes, 100001);
     assert_false(kind->is_there(&tree, temp(1)));
     assert_false(kind->is_there(&tree, temp(2)));
-    assert_ok(sink_finish_large(sink, &e, temp(1), &open, temp(2), DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, temp(2), DURABILITY_OBJECT, NULL));
     free(bytes);
 }
 

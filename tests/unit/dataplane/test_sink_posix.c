@@ -304,7 +304,7 @@ static void a_hole_takes_away_what_an_earlier_attempt_wrote(void **state) {
         fallocate_fault = (struct fault){.fail_at = has_punch ? 0 : 1, .errnum = EOPNOTSUPP};
         assert_ok(sink_write_hole(sink, 1 << 20, 7 << 20, NULL));
         assert_ok(sink_close_part(sink, false, &part, NULL));
-        assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, DURABILITY_OBJECT, NULL));
+        assert_ok(sink_finish_large(sink, &e, temp(1), &open, NULL, NULL, DURABILITY_OBJECT, NULL));
         memcpy(want, bytes, 1 << 20);
         assert_file_is(&tree, "large", want, 8 << 20);
         struct stat st = look("large");
@@ -328,7 +328,8 @@ static void a_failed_sync_of_a_part_is_no_receipt(void **state) {
     fsync_fault = (struct fault){.fail_at = 1, .errnum = EIO};
     assert_err(sink_sync_large(sink, &e, temp(1), &open, NULL), ERR_IO);
     atomic_store(&fsync_fault.calls, 0);
-    assert_err(sink_finish_large(sink, &e, temp(1), &open, NULL, DURABILITY_OBJECT, NULL), ERR_IO);
+    assert_err(sink_finish_large(sink, &e, temp(1), &open, NULL, NULL, DURABILITY_OBJECT, NULL),
+               ERR_IO);
     assert_int_equal(faccessat(tree.fd, "large", F_OK, 0), -1);
     assert_ok(sink_open_part(sink, &e, temp(1), &open, NULL)); // it is all still there
     sink_drop(sink);
@@ -348,9 +349,11 @@ static void a_fresh_copy_has_the_same_bytes_and_holes(void **state) {
             (struct fault){.fail_at = by_kernel ? 0 : 1, .fail_more = 999, .errnum = EXDEV};
         // The first finish breaks off at the rename; the next starts again.
         renameat_fault = (struct fault){.fail_at = 1, .errnum = EACCES};
-        assert_err(sink_finish_large(sink, &e, temp(1), &open, temp(2), DURABILITY_OBJECT, NULL),
-                   ERR_DENIED);
-        assert_ok(sink_finish_large(sink, &e, temp(1), &open, temp(2), DURABILITY_OBJECT, NULL));
+        assert_err(
+            sink_finish_large(sink, &e, temp(1), &open, NULL, temp(2), DURABILITY_OBJECT, NULL),
+            ERR_DENIED);
+        assert_ok(
+            sink_finish_large(sink, &e, temp(1), &open, NULL, temp(2), DURABILITY_OBJECT, NULL));
         assert_file_is(&tree, "large", want, 8 << 20);
         assert_true(look("large").st_blocks * 512 < 2 << 20);
         assert_int_not_equal(look("large").st_ino, inode);

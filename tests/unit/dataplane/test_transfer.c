@@ -656,9 +656,10 @@ static void a_large_object_arrives_in_parts(void **state) {
     leaf_hasher_free(h);
     free(leaves);
 
-    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL));
     assert_file_is(&to, "out/big", big, n);
-    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, DURABILITY_OBJECT, NULL)); // again
+    assert_ok(
+        sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL)); // again
     assert_int_equal(tree_count(&to, "out"), 1);
     sink_free(sink);
     tree_table_free(&l);
@@ -739,7 +740,7 @@ static void shared_blocks_give_the_same_result_as_plain_copying(void **state) {
     free(part.leaf_digests);
     assert_ok(transfer_part(&o, 0, LEAF_BYTES, &receipt, &part, NULL));
     free(part.leaf_digests);
-    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL));
     assert_int_equal(n_reflinks, 3);
     assert_int_equal(atomic_load(&pwrite_fault.calls), n_writes);
     assert_file_is(&to, "out/a", bytes, n);

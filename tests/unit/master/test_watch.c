@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // WRAP: planner_flow_begin planner_flow_abandon scheduler_flow_pause scheduler_flow_resume
-// scheduler_flow_remove agents_resolve core_dispatch
+// WRAP: scheduler_flow_remove agents_resolve core_dispatch
 #include "tests/unit/master/flow_world.h"
 
 #include "common/rpc/rpc.h"

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an answer of an object store means: success, something learnt, a pause, or an error.
+#include "common/cleanup.h"
+#include "dataplane/s3_client_impl.h"
+#include "dataplane/s3_xml.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// By S3's code; where it gives none, by the status.
+static const struct {
+    const char *code; // NULL: any
+    int status;       // 0: any
+    enum err err;
+    bool is_retried;
+} meanings[] = {
+    {"SlowDown", 0, ERR_AGAIN, true},
+    {"NoSuchKey", 0, ERR_NOT_FOUND, false},
+    {"NoSuchBucket", 0, ERR_NOT_FOUND, false},
+    {"NoSuchUpload", 0, ERR_NOT_FOUND, false},
+    {"AccessDenied", 0, ERR_DENIED, false},
+    {"InvalidAccessKeyId", 0, ERR_UNAUTHENTICATED, false},
+    {"SignatureDoesNotMatch", 0, ERR_UNAUTHENTICATED, false},
+    {"ExpiredToken", 0, ERR_UNAUTHENTICATED, false},
+    {"InvalidToken", 0, ERR_UNAUTHENTICATED, false},
+    {"TokenRefreshRequired", 0, ERR_UNAUTHENTICATED, false},
+    {"RequestTimeTooSkewed", 0, ERR_UNAUTHENTICATED, false},
+    {"PreconditionFailed", 0, ERR_SOURCE_CHANGED, false},
+    {"InvalidRange", 0, ERR_SOURCE_CHANGED, false},
+    {"BadDigest", 0, ERR_CORRUPT, true},
+    {"XAmzContentSHA256Mismatch", 0, ERR_CORRUPT, true},
+    {"RequestTimeout", 0, ERR_TIMEOUT, true},
+    {"IncompleteBody", 0, ERR_PEER_LOST, true},
+    {"OperationAborted", 0, ERR_AGAIN, true},
+    {"EntityTooLarge", 0, ERR_TOO_LARGE, false},
+    {"KeyTooLongError", 0, ERR_NAME_TOO_LONG, false},
+    {"KeyTooLong", 0, ERR_NAME_TOO_LONG, false},
+    {"QuotaExceeded", 0, ERR_QUOTA, false},
+    {"InvalidPart", 0, ERR_DEST_CHANGED, false},
+    {"InvalidPartOrder", 0, ERR_DEST_CHANGED, false},
+    {"NotImplemented", 0, ERR_UNIMPLEMENTED, false},
+    {NULL, 301, ERR_INVALID, false},
+    {NULL, 307, ERR_INVALID, false},
+    {NULL, 401, ERR_UNAUTHENTICATED, false},
+    {NULL, 403, ERR_DENIED, false},
+    {NULL, 404, ERR_NOT_FOUND, false},
+    {NULL, 405, ERR_UNIMPLEMENTED, false},
+    {NULL, 408, ERR_TIMEOUT, true},
+    {NULL, 409, ERR_AGAIN, true},
+    {NULL, 412, ERR_SOURCE_CHANGED, false},
+    {NULL, 416, ERR_SOURCE_CHANGED, false},
+    {NULL, 429, ERR_AGAIN, true},
+    {NULL, 500, ERR_AGAIN, true},
+    {NULL, 501, ERR_UNIMPLEMENTED, false},
+    {NULL, 502, ERR_AGAIN, true},
+    {NULL, 503, ERR_AGAIN, true},
+    {NULL, 504, ERR_TIMEOUT, true},
+    {NULL, 507, ERR_NO_SPACE, false},
+    {NULL, 509, ERR_AGAIN, true},
+};
+
+static enum err meaning_of(const char *code, int status, bool *ret_is_retried) {
+    for (size_t i = 0; i < ARRAY_LEN(meanings); i++) {
+        bool same_code = meanings[i].code == NULL || strcmp(meanings[i].code, code) == 0;
+        bool same_status = meanings[i].status == 0 || meanings[i].status == status;
+        if (same_code && same_status) {
+            *ret_is_retried = meanings[i].is_retried;
+            return meanings[i].err;
+        }
+    }
+    *ret_is_retried = status >= 500 || status == 200; // an error in the body of a 200
+    return status >= 500 || status == 200 ? ERR_AGAIN : ERR_INVALID;
+}
+
+static void say(struct s3_call *call, enum err e, const struct s3_error_text *t) {
+    char object[FAILURE_OBJECT_MAX];
+    size_t n = s3_call_object(call, object, sizeof object);
+    call->err = e;
+    (void)failure_set(&call->failure, e, call->operation, object, n,
+                      "the store answered %s%s%.100s (HTTP %d, request %.70s)",
+                      t->code[0] != '\0' ? t->code : "without a code",
+                      t->message[0] != '\0' ? ": " : "", t->message, call->status,
+                      t->request_id[0] != '\0' ? t->request_id : "unknown");
+    if (e == ERR_UNAUTHENTICATED) {
+        failure_remedy(&call->failure, "renew the credentials of volume '%.60s'",
+                       s3_store_name(call->client->store));
+    } else if (e == ERR_DENIED) {
+        failure_remedy(&call->failure, "allow %s there for the key of volume '%.60s'",
+                       call->operation, s3_store_name(call->client->store));
+    }
+}
+
+static enum s3_verdict judge_no_answer(struct s3_call *call) {
+    struct failure f = {0};
+    char object[FAILURE_OBJECT_MAX];
+    size_t n = s3_call_object(call, object, sizeof object);
+    enum err e = http_failure(call->exchange, &f);
+    call->err = e;
+    (void)failure_set(&call->failure, e, call->operation, object, n, "%.200s: %s",
+                      s3_store_endpoint(call->client->store), f.message);
+    call->failure.errnum = f.errnum;
+    return err_retry_class(e) == RETRY_SOON ? S3_VERDICT_LATER : S3_VERDICT_DONE;
+}
+
+// The bucket lives elsewhere: believed once.
+static bool is_redirected(struct s3_client *c, struct s3_call *call,
+                          const struct s3_error_text *t) {
+    bool is_region =
+        call->status == 301 || call->status == 307 || call->status == 400 || call->status == 403;
+    const char *region = http_header(call->exchange, "x-amz-bucket-region");
+    if (region == NULL && t->region[0] != '\0') {
+        region = t->region;
+    }
+    if (!is_region || call->was_redirected || region == NULL || call->bucket == NULL ||
+        strcmp(region, call->target.region) == 0) {
+        return false;
+    }
+    call->was_redirected = true;
+    s3_store_learn_region(c->store, call->bucket, region);
+    return true;
+}
+
+static bool is_renewed(struct s3_client *c, struct s3_call *call, enum err e) {
+    if (e != ERR_UNAUTHENTICATED || call->was_renewed || call->target.credentials.is_anonymous) {
+        return false;
+    }
+    call->was_renewed = true;
+    return s3_store_renew_credentials(c->store, &call->target.credentials);
+}
+
+static bool is_timed(struct s3_client *c, struct s3_call *call, const struct s3_error_text *t) {
+    bool is_skewed = strcmp(t->code, "RequestTimeTooSkewed") == 0 ||
+                     (call->status == 403 && t->code[0] == '\0'); // HEAD tells no code
+    if (!is_skewed || call->was_timed) {
+        return false;
+    }
+    call->was_timed = true;
+    return s3_store_learn_time(c->store, http_header(call->exchange, "date"));
+}
+
+// An answer that is no success, or a success that hides an error.
+static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
+                                   struct s3_error_text *t) {
+    bool is_retried = false;
+    const char *request = http_header(call->exchange, "x-amz-request-id");
+    if (request != NULL) {
+        snprintf(t->request_id, sizeof t->request_id, "%s", request);
+    }
+    snprintf(call->code, sizeof call->code, "%s", t->code);
+    enum err e = meaning_of(t->code, call->status, &is_retried);
+    say(call, e, t);
+    if (is_redirected(c, call, t) || is_timed(c, call, t) || is_renewed(c, call, e)) {
+        return S3_VERDICT_AGAIN;
+    }
+    if (call->status == 503 || call->status == 429 || strcmp(t->code, "SlowDown") == 0) {
+        s3_store_slow_down(c->store, t->code);
+    }
+    return is_retried ? S3_VERDICT_LATER : S3_VERDICT_DONE;
+}
+
+enum s3_verdict s3_judge(struct s3_client *c, struct s3_call *call) {
+    struct s3_error_text t = {0};
+    size_t len = 0;
+    call->status = http_status(call->exchange);
+    if (http_progress(call->exchange) == HTTP_FAILED) {
+        return judge_no_answer(call);
+    }
+    const char *body = http_body(call->exchange, &len);
+    bool is_success = call->status >= 200 && call->status < 300;
+    if (is_success && call->may_hide_errors && s3_xml_error(body, len, &t)) {
+        is_success = false;
+    }
+    if (is_success) {
+        call->err = OK;
+        call->failure = (struct failure){0};
+        s3_store_served(c->store);
+        return S3_VERDICT_DONE;
+    }
+    if (t.code[0] == '\0') {
+        (void)s3_xml_error(body, len, &t);
+    }
+    return judge_error(c, call, &t);
+}

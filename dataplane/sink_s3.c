@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/sink_s3.h"
+
+#include "common/cleanup.h"
+#include "dataplane/sink_s3_impl.h"
+#include "dataplane/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { STAGED_MAX = 128, ZEROS_BYTES = 64 * 1024 };
+
+enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e,
+                            struct object_properties *ret_properties, struct failure *ret_failure) {
+    const struct object_properties *given = p->properties;
+    p->properties = NULL;
+    enum err err = OK;
+    if (given == NULL) {
+        err = s3_properties_from_entry(e, ret_properties);
+    }
+    for (size_t i = 0; given != NULL && err == OK && i < given->n; i++) {
+        const char *name, *value;
+        object_properties_at(given, i, &name, &value);
+        err = object_properties_add(ret_properties, name, value);
+    }
+    return err == OK ? OK : failure_set(ret_failure, err, "s3", e->path, e->path_len, NULL);
+}
+
+void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties) {
+    for (size_t i = 0; i < properties->n; i++) {
+        const char *name, *value;
+        object_properties_at(properties, i, &name, &value);
+        s3_call_header(call, name, value);
+    }
+}
+
+enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
+                      struct object_entry *ret_entry, char ret_etag[S3_ETAG_MAX],
+                      bool *ret_has_mtime, struct failure *ret_failure) {
+    struct s3_call call = {.operation = "HeadObject",
+                           .method = "HEAD",
+                           .bucket = p->place.bucket,
+                           .key = key,
+                           .key_len = key_len};
+    *ret_entry = (struct object_entry){0};
+    enum err e = s3_run(p->client, &call, ret_failure);
+    if (e == OK) {
+        e = s3_entry_from_answer(&call, ret_entry, ret_etag, ret_has_mtime, ret_failure);
+    }
+    s3_end(&call);
+    return e;
+}
+
+// The same bytes? Size and ETag, or size and mtime; an object without an mtime of its own counts
+// as the same if it is not older than its source.
+static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
+                                enum sink_identical *ret_result, struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    AUTO(auto_free) uint8_t *key = NULL;
+    size_t key_len = 0;
+    struct object_entry found;
+    char etag[S3_ETAG_MAX];
+    bool has_mtime = false;
+    struct failure f = {0};
+    if (e->type != OBJECT_FILE) {
+        *ret_result = SINK_DIFFERS;
+        return OK;
+    }
+    enum err err = s3_place_key(&p->place, e, &key, &key_len, ret_failure);
+    if (err != OK) {
+        return err;
+    }
+    err = sink_s3_look(p, key, key_len, &found, etag, &has_mtime, &f);
+    if (err == ERR_NOT_FOUND) {
+        *ret_result = SINK_DIFFERS;
+        return OK;
+    }
+    if (err != OK) {
+        if (ret_failure != NULL) {
+            *ret_failure = f;
+        }
+        return err;
+    }
+    bool from_store = e->target_len > 0;
+    bool same_etag =
+        from_store && strlen(etag) == e->target_len && memcmp(etag, e->target, e->target_len) == 0;
+    bool same_time = has_mtime ? found.version.mtime_ns == e->version.mtime_ns
+                               : from_store && found.version.mtime_ns >= e->version.mtime_ns;
+    *ret_result = found.version.size == e->version.size && (same_etag || same_time) ? SINK_SAME
+                                                                                    : SINK_DIFFERS;
+    return OK;
+}
+
+static enum err sink_s3_write(struct sink *s, uint64_t offset, const void *buf, size_t len,
+                              struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    return p->part_upload != NULL ? s3_chunks_write(&p->part, offset, buf, len, ret_failure)
+                                  : sink_s3_write_whole(p, offset, buf, len, ret_failure);
+}
+
+static enum err sink_s3_write_hole(struct sink *s, uint64_t offset, uint64_t len,
+                                   struct failure *ret_failure) {
+    static const uint8_t zeros[ZEROS_BYTES];
+    enum err e = OK;
+    while (e == OK && len > 0) {
+        size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
+        e = sink_s3_write(s, offset, zeros, n, ret_failure);
+        offset += n;
+        len -= n;
+    }
+    return e;
+}
+
+static void sink_s3_drop(struct sink *s) {
+    struct sink_s3 *p = sink_s3_of(s);
+    sink_s3_end_part(p); // its chunks stay at the store: another attempt recognises them
+    sink_s3_drop_whole(p);
+}
+
+static enum err sink_s3_remove_temp(struct sink *s, const struct object_entry *e, const char *temp,
+                                    struct failure *ret_failure) {
+    (void)s;
+    (void)e;
+    (void)temp;
+    (void)ret_failure;
+    return OK; // an object store shows nothing that is not complete
+}
+
+static enum err sink_s3_remove(struct sink *s, const struct object_entry *e,
+                               struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    AUTO(auto_free) uint8_t *key = NULL;
+    size_t key_len = 0;
+    struct failure f = {0};
+    if (e->type == OBJECT_DIRECTORY) {
+        return OK;
+    }
+    enum err err = s3_place_key(&p->place, e, &key, &key_len, ret_failure);
+    if (err != OK) {
+        return err;
+    }
+    struct s3_call call = {.operation = "DeleteObject",
+                           .method = "DELETE",
+                           .bucket = p->place.bucket,
+                           .key = key,
+                           .key_len = key_len};
+    err = s3_run(p->client, &call, &f);
+    s3_end(&call);
+    if (err != OK && err != ERR_NOT_FOUND) {
+        if (ret_failure != NULL) {
+            *ret_failure = f;
+        }
+        return err;
+    }
+    return OK;
+}
+
+static void sink_s3_set_properties(struct sink *s, const struct object_properties *properties) {
+    sink_s3_of(s)->properties = properties;
+}
+
+static void sink_s3_abort(struct sink *s) {
+    s3_client_abort(sink_s3_of(s)->client);
+}
+
+static void sink_s3_destroy(struct sink *s) {
+    struct sink_s3 *p = sink_s3_of(s);
+    sink_s3_drop(s);
+    sink_s3_forget_staged(p);
+    s3_client_free(p->client);
+    free(p);
+}
+
+static const struct sink_ops ops = {
+    .kind = "s3",
+    .compare = sink_s3_compare,
+    .begin = sink_s3_begin,
+    .write = sink_s3_write,
+    .write_hole = sink_s3_write_hole,
+    .stage = sink_s3_stage,
+    .drop = sink_s3_drop,
+    .finish_staged = sink_s3_finish_staged,
+    .open_large = sink_s3_open_large,
+    .open_part = sink_s3_open_part,
+    .close_part = sink_s3_close_part,
+    .sync_large = sink_s3_sync_large,
+    .finish_large = sink_s3_finish_large,
+    .remove_temp = sink_s3_remove_temp,
+    .abort = sink_s3_abort,
+    .destroy = sink_s3_destroy,
+    .remove = sink_s3_remove,
+    .set_properties = sink_s3_set_properties,
+    .copy = sink_s3_copy,
+    .part_align = sink_s3_part_align,
+    .abort_large = sink_s3_abort_large,
+};
+
+enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
+                     struct failure *ret_failure) {
+    struct sink_s3 *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "open sink", o->root, o->root_len, NULL);
+    }
+    enum err e = s3_place_init(o->root, o->root_len, &p->place, ret_failure);
+    if (e == OK) {
+        e = s3_client_new(o->store, &p->client, ret_failure);
+    }
+    if (e != OK) {
+        free(p);
+        return e;
+    }
+    p->sink.ops = &ops;
+    p->sink.fence = o->fence;
+    p->sink.capabilities =
+        (struct sink_capabilities){.holds_keys = true, .store = o->store, .max_staged = STAGED_MAX};
+    p->store = o->store;
+    p->last = &p->staged;
+    *ret_sink = &p->sink;
+    return OK;
+}

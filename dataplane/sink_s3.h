@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// A sink that writes objects of a bucket.
+//
+// Whole objects are PUT from memory, several at a time; what is larger than memory should hold,
+// and large objects, in multipart uploads. An object store has no directories: making one and its
+// metadata succeed and do nothing; links and devices are refused.
+#ifndef DATAPLANE_SINK_S3_H
+#define DATAPLANE_SINK_S3_H
+
+#include "dataplane/sink.h"
+
+struct s3_store;
+
+struct sink_s3_options {
+    struct s3_store *store; // borrowed
+    const uint8_t *root;    // "BUCKET" or "BUCKET/PREFIX", borrowed
+    size_t root_len;
+    struct fence fence;
+};
+MUST_CHECK enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
+                                struct failure *ret_failure);
+
+#endif

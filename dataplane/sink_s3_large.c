@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// Large objects: one multipart upload, filled by many tasks. Receipts (little-endian): of the
+// upload "S3U1" and its id; of a part "S3P1", u32 number of its first chunk, then for each chunk
+// u8 length and its ETag (length 16: the bytes of an MD5).
+#include "common/bytes.h"
+#include "common/cleanup.h"
+#include "common/hash.h"
+#include "common/s3_limits.h"
+#include "dataplane/sink_s3_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAGIC_BYTES = 4, PART_HEADER_BYTES = 8, MD5_LEN = 16 };
+static const char upload_magic[] = "S3U1", part_magic[] = "S3P1";
+
+uint64_t sink_s3_part_align(const struct sink *s, const struct object_entry *e) {
+    (void)s;
+    return s3_chunk_bytes(e->version.size);
+}
+
+// ---- receipts ----
+
+static enum err write_upload(const struct s3_upload *u, struct receipt *ret_receipt) {
+    size_t n = strlen(u->id);
+    if (MAGIC_BYTES + n > RECEIPT_MAX_BYTES) {
+        return ERR_PROTOCOL;
+    }
+    memcpy(ret_receipt->bytes, upload_magic, MAGIC_BYTES);
+    memcpy(ret_receipt->bytes + MAGIC_BYTES, u->id, n);
+    ret_receipt->len = MAGIC_BYTES + n;
+    return OK;
+}
+
+static bool read_upload(const struct receipt *r, struct s3_upload *u) {
+    size_t n = r->len - MAGIC_BYTES;
+    if (r->len <= MAGIC_BYTES || n >= sizeof u->id ||
+        memcmp(r->bytes, upload_magic, MAGIC_BYTES) != 0 ||
+        memchr(r->bytes + MAGIC_BYTES, '\0', n) != NULL) {
+        return false;
+    }
+    memcpy(u->id, r->bytes + MAGIC_BYTES, n);
+    u->id[n] = '\0';
+    return true;
+}
+
+// An ETag that is an MD5 as its bytes, any other as it is. Its length; 0: it has no place.
+static size_t pack_etag(const char *etag, uint8_t *to, size_t room) {
+    size_t n = strlen(etag);
+    if (s3_etag_is_md5(etag) && room >= MD5_LEN) {
+        for (size_t i = 0; i < MD5_LEN; i++) {
+            unsigned byte = 0;
+            (void)sscanf(etag + 2 * i, "%2x", &byte);
+            to[i] = (uint8_t)byte;
+        }
+        return MD5_LEN;
+    }
+    if (n == MD5_LEN || n > room || n > UINT8_MAX) {
+        return 0;
+    }
+    memcpy(to, etag, n);
+    return n;
+}
+
+// What does not fit is left out: finish asks the store then.
+static void write_part(const struct s3_parts *parts, struct receipt *ret_receipt) {
+    uint8_t *b = ret_receipt->bytes;
+    size_t len = PART_HEADER_BYTES;
+    uint32_t next = parts->n > 0 ? parts->items[0].number : 0;
+    memcpy(b, part_magic, MAGIC_BYTES);
+    put_u32(b + MAGIC_BYTES, next);
+    for (size_t i = 0; i < parts->n && parts->items[i].number == next; i++, next++) {
+        if (len + 1 >= RECEIPT_MAX_BYTES) {
+            break;
+        }
+        size_t n = pack_etag(parts->items[i].etag, b + len + 1, RECEIPT_MAX_BYTES - len - 1);
+        if (n == 0) {
+            break;
+        }
+        b[len] = (uint8_t)n;
+        len += 1 + n;
+    }
+    ret_receipt->len = len;
+}
+
+// Adds the ETags of a part's receipt to @parts; a later part's word stands.
+static enum err read_part(const struct receipt *r, struct s3_parts *parts) {
+    if (r->len < PART_HEADER_BYTES || memcmp(r->bytes, part_magic, MAGIC_BYTES) != 0) {
+        return ERR_INVALID;
+    }
+    struct s3_part part = {.number = get_u32(r->bytes + MAGIC_BYTES)};
+    for (size_t at = PART_HEADER_BYTES; at < r->len; part.number++) {
+        size_t n = r->bytes[at++];
+        if (n > r->len - at || n >= S3_ETAG_MAX) {
+            return ERR_INVALID;
+        }
+        if (n == MD5_LEN) {
+            hash_hex(r->bytes + at, n, part.etag);
+        } else {
+            memcpy(part.etag, r->bytes + at, n);
+            part.etag[n] = '\0';
+        }
+        at += n;
+        enum err e = s3_parts_put(parts, &part);
+        if (e != OK) {
+            return e;
+        }
+    }
+    return OK;
+}
+
+// ---- the upload of a task ----
+
+// Its key is *@ret_key, which the caller frees after it.
+static enum err upload_of(struct sink_s3 *p, const struct object_entry *e,
+                          const struct receipt *open, struct s3_upload *ret_upload,
+                          uint8_t **ret_key, struct failure *ret_failure) {
+    size_t key_len = 0;
+    enum err err = s3_place_key(&p->place, e, ret_key, &key_len, ret_failure);
+    if (err != OK) {
+        return err;
+    }
+    *ret_upload = (struct s3_upload){
+        .client = p->client, .bucket = p->place.bucket, .key = *ret_key, .key_len = key_len};
+    if (open != NULL && !read_upload(open, ret_upload)) {
+        return failure_set(ret_failure, ERR_INVALID, "s3", e->path, e->path_len,
+                           "the receipt is none of an upload");
+    }
+    return OK;
+}
+
+enum err sink_s3_open_large(struct sink *s, const struct object_entry *e, const char *temp,
+                            struct receipt *ret_receipt, struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    AUTO(auto_free) uint8_t *key = NULL;
+    struct s3_upload u;
+    struct object_properties properties = {0};
+    (void)temp;
+    if (e->version.size > S3_OBJECT_MAX_BYTES) {
+        return failure_set(ret_failure, ERR_TOO_LARGE, "s3", e->path, e->path_len,
+                           "an object store takes 5 TiB");
+    }
+    enum err err = upload_of(p, e, NULL, &u, &key, ret_failure);
+    if (err == OK) {
+        err = sink_s3_properties(p, e, &properties, ret_failure);
+    }
+    if (err == OK) {
+        err = s3_upload_create(&u, &properties, ret_failure);
+    }
+    if (err == OK && write_upload(&u, ret_receipt) != OK) {
+        err = failure_set(ret_failure, ERR_PROTOCOL, "s3", e->path, e->path_len,
+                          "the store's upload id is too long");
+    }
+    object_properties_deinit(&properties);
+    return err;
+}
+
+enum err sink_s3_open_part(struct sink *s, const struct object_entry *e, const char *temp,
+                           const struct receipt *open, struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    struct s3_upload *u = calloc(1, sizeof *u);
+    (void)temp;
+    if (u == NULL) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "s3", e->path, e->path_len, NULL);
+    }
+    enum err err = upload_of(p, e, open, u, &p->part_key, ret_failure);
+    if (err != OK) {
+        free(u);
+        free(take_ptr(p->part_key));
+        return err;
+    }
+    p->part_upload = u;
+    s3_chunks_init(&p->part, u, e->version.size);
+    return OK;
+}
+
+void sink_s3_end_part(struct sink_s3 *p) {
+    if (p->part_upload != NULL) {
+        s3_chunks_deinit(&p->part);
+        free(take_ptr(p->part_upload));
+        free(take_ptr(p->part_key));
+    }
+}
+
+// What S3 has acknowledged is on stable storage.
+enum err sink_s3_close_part(struct sink *s, bool sync, struct receipt *ret_receipt,
+                            struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    (void)sync;
+    enum err e = s3_chunks_flush(&p->part, ret_failure);
+    if (e == OK) {
+        write_part(&p->part.sent, ret_receipt);
+    }
+    sink_s3_end_part(p);
+    return e;
+}
+
+enum err sink_s3_sync_large(struct sink *s, const struct object_entry *e, const char *temp,
+                            const struct receipt *open, struct failure *ret_failure) {
+    (void)s;
+    (void)e;
+    (void)temp;
+    (void)open;
+    (void)ret_failure;
+    return OK;
+}
+
+// ---- finish ----
+
+static enum err dest_changed(const struct s3_upload *u, const char *why,
+                             struct failure *ret_failure) {
+    return failure_set(ret_failure, ERR_DEST_CHANGED, "CompleteMultipartUpload", u->key, u->key_len,
+                       "%s", why);
+}
+
+// Are the parts that the store has those that were written, without gaps?
+static enum err check_parts(const struct s3_upload *u, uint64_t size, const struct s3_parts *have,
+                            const struct s3_parts *told, struct failure *ret_failure) {
+    uint64_t chunk = s3_chunk_bytes(size), n = (size + chunk - 1) / chunk;
+    if (have->n != n) {
+        return dest_changed(u, "the store has another number of parts than were sent", ret_failure);
+    }
+    for (size_t i = 0; i < have->n; i++) {
+        const struct s3_part *part = &have->items[i];
+        uint64_t want = i + 1 < n ? chunk : size - (n - 1) * chunk;
+        const struct s3_part *receipt = s3_parts_find(told, part->number);
+        if (part->number != i + 1 || part->bytes != want) {
+            return dest_changed(u, "the store has other parts than were sent", ret_failure);
+        }
+        if (receipt != NULL && strcmp(receipt->etag, part->etag) != 0) {
+            return dest_changed(u, "a part was replaced after it was acknowledged", ret_failure);
+        }
+    }
+    return OK;
+}
+
+// Is the object there, as this upload would have made it? @parts as far as they are known.
+static enum err check_object(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
+                             const struct s3_parts *parts, struct failure *ret_failure) {
+    struct object_entry found;
+    char etag[S3_ETAG_MAX], want[S3_ETAG_MAX];
+    bool has_mtime;
+    enum err e = sink_s3_look(p, u->key, u->key_len, &found, etag, &has_mtime, ret_failure);
+    if (e == ERR_NOT_FOUND) {
+        return dest_changed(u, "neither the upload nor the object is there", ret_failure);
+    }
+    if (e != OK) {
+        return e;
+    }
+    uint64_t chunk = s3_chunk_bytes(size);
+    bool is_known = parts->n == (size + chunk - 1) / chunk && s3_upload_etag(parts, want);
+    const char *dash = strchr(etag, '-'), *want_dash = is_known ? strchr(want, '-') : NULL;
+    // A store that makes its ETags otherwise says at least so.
+    bool may_compare = is_known && dash != NULL && strspn(etag, "0123456789abcdef") == 32 &&
+                       strcmp(dash, want_dash) == 0;
+    if (found.version.size != size || (may_compare && strcmp(etag, want) != 0)) {
+        return dest_changed(u, "the object there is not the one that was uploaded", ret_failure);
+    }
+    return OK;
+}
+
+enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, const char *temp,
+                              const struct receipt *open, const struct receipt_list *receipts,
+                              const char *fresh_temp, enum durability durability,
+                              struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    AUTO(auto_free) uint8_t *key = NULL;
+    struct s3_upload u;
+    struct s3_parts told = {0}, have = {0};
+    uint64_t size = e->version.size;
+    struct failure f = {0};
+    (void)temp;
+    (void)fresh_temp; // who was lost cannot write into an upload that is complete
+    (void)durability;
+    enum err err = upload_of(p, e, open, &u, &key, &f);
+    for (size_t i = 0; err == OK && i < receipts->n; i++) {
+        err = read_part(&receipts->items[i], &told);
+        if (err != OK) {
+            err = failure_set(&f, err, "s3", e->path, e->path_len, "a part's receipt is none");
+        }
+    }
+    if (err == OK) {
+        err = s3_upload_list(&u, 1, S3_CHUNKS_MAX, &have, &f);
+        if (err == OK) {
+            err = check_parts(&u, size, &have, &told, &f);
+        }
+        if (err == OK) {
+            err = s3_upload_complete(&u, &have, &f);
+        }
+        if (err == OK || err == ERR_NOT_FOUND) { // not there: complete already?
+            err = check_object(p, &u, size, have.n > 0 ? &have : &told, &f);
+        }
+    }
+    s3_parts_deinit(&told);
+    s3_parts_deinit(&have);
+    if (err != OK && ret_failure != NULL) {
+        *ret_failure = f;
+    }
+    return err;
+}
+
+enum err sink_s3_abort_large(struct sink *s, const struct object_entry *e, const char *temp,
+                             const struct receipt *open, struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    AUTO(auto_free) uint8_t *key = NULL;
+    struct s3_upload u;
+    (void)temp;
+    enum err err = upload_of(p, e, open, &u, &key, ret_failure);
+    return err == OK ? s3_upload_abort(&u, ret_failure) : err;
+}

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An S3 client that shares nothing with Sluice's, and a proxy that counts and spoils."""
+import datetime
+import hashlib
+import hmac
+import http.client
+import http.server
+import random
+import re
+import threading
+import urllib.parse
+import xml.etree.ElementTree
+
+NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+
+
+class S3Client:
+    def __init__(self, endpoint, access_key, secret_key):
+        self.host = endpoint.split("//")[1]
+        self.access_key, self.secret_key = access_key, secret_key
+
+    def call(self, method, bucket, key=b"", query=None, body=b"", headers=None, status=200):
+        key = key.encode() if isinstance(key, str) else key
+        path = f"/{bucket}" + (f"/{urllib.parse.quote_from_bytes(key, safe='/-._~')}" if key else "")
+        query = "&".join(f"{urllib.parse.quote(k, safe='-._~')}={urllib.parse.quote(v, safe='-._~')}"
+                         for k, v in sorted((query or {}).items()))
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        payload = hashlib.sha256(body).hexdigest()
+        signed = {"host": self.host, "x-amz-content-sha256": payload, "x-amz-date": now, **(headers or {})}
+        names = ";".join(sorted(signed))
+        canonical = "\n".join([method, path, query, *(f"{n}:{signed[n]}" for n in sorted(signed)), "", names, payload])
+        scope = f"{now[:8]}/us-east-1/s3/aws4_request"
+        text = "\n".join(["AWS4-HMAC-SHA256", now, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+        secret = b"AWS4" + self.secret_key.encode()
+        for part in (now[:8], "us-east-1", "s3", "aws4_request"):
+            secret = hmac.new(secret, part.encode(), hashlib.sha256).digest()
+        signature = hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+        signed["Authorization"] = (f"AWS4-HMAC-SHA256 Credential={self.access_key}/{scope}, SignedHeaders={names}, "
+                                   f"Signature={signature}")
+        connection = http.client.HTTPConnection(self.host, timeout=60)
+        connection.request(method, path + (f"?{query}" if query else ""), body=body, headers=signed)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        assert answer.status == status, f"{method} {path}: {answer.status} {data[:300]}"
+        return data, {n.lower(): v for n, v in answer.getheaders()}
+
+    def make_bucket(self, bucket):
+        self.call("PUT", bucket)
+
+    def put(self, bucket, key, body, **headers):
+        self.call("PUT", bucket, key, body=body, headers={n.replace("_", "-"): v for n, v in headers.items()})
+
+    def get(self, bucket, key):
+        return self.call("GET", bucket, key)[0]
+
+    def head(self, bucket, key):
+        return self.call("HEAD", bucket, key)[1]
+
+    def keys(self, bucket, prefix=""):
+        """All keys below the prefix, as bytes, with their sizes."""
+        found, token = {}, None
+        while True:
+            query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+            if token:
+                query["continuation-token"] = token
+            root = xml.etree.ElementTree.fromstring(self.call("GET", bucket, query=query)[0])
+            for item in root.iter(NAMESPACE + "Contents"):
+                key = urllib.parse.unquote_to_bytes(item.find(NAMESPACE + "Key").text.replace("+", "%20"))
+                found[key] = int(item.find(NAMESPACE + "Size").text)
+            if root.find(NAMESPACE + "IsTruncated").text != "true":
+                return found
+            token = root.find(NAMESPACE + "NextContinuationToken").text
+
+    def uploads(self, bucket):
+        """How many unfinished multipart uploads there are."""
+        return self.call("GET", bucket, query={"uploads": ""})[0].count(b"<Upload>")
+
+
+class Proxy:
+    """HTTP, one request after the other on each connection; the Host header passes unchanged, so
+    that signatures stay valid. `busy`, `cut`, `flip` are per mille of the requests."""
+
+    def __init__(self, upstream_port):
+        self.busy = self.cut = self.flip = 0
+        self.lock = threading.Lock()
+        self.requests, self.bytes_up, self.bytes_down, self.spoilt = 0, 0, 0, 0
+        self.chance = random.Random(1)
+        self.put = {}  # (path, part number) -> how often it was sent whole
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            rbufsize = 1 << 20
+
+            def log_message(self, *arguments):
+                pass
+
+            def serve(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                what = proxy.count(self.command, self.path, len(body))
+                if what == "busy":
+                    text = b"<Error><Code>SlowDown</Code><Message>spoilt</Message></Error>"
+                    self.send_response(503)
+                    self.send_header("Content-Length", str(len(text)))
+                    self.end_headers()
+                    self.wfile.write(text if self.command != "HEAD" else b"")
+                    return
+                upstream = http.client.HTTPConnection("127.0.0.1", upstream_port, timeout=120)
+                upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() != "connection":
+                        upstream.putheader(name, value)
+                upstream.endheaders(body)
+                answer = upstream.getresponse()
+                data = answer.read()
+                upstream.close()
+                self.send_response_only(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                        self.send_header(name, value)
+                length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+                self.send_header("Content-Length", length or "0")
+                self.end_headers()
+                if what == "flip" and self.command == "GET" and len(data) > 100 and answer.status < 300:
+                    data = bytearray(data)
+                    data[50] ^= 1
+                if what == "cut" and len(data) > 1:
+                    data = data[:len(data) // 2]
+                    self.close_connection = True
+                self.wfile.write(data)
+                with proxy.lock:
+                    proxy.bytes_down += len(data)
+
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = serve
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, request, client_address):
+                pass  # a client that went away
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def count(self, method, path, n_bytes):
+        with self.lock:
+            self.requests += 1
+            self.bytes_up += n_bytes
+            part = re.search(r"partNumber=(\d+)", path)
+            if method == "PUT" and part:
+                name = (path.split("?")[0], int(part[1]))
+                self.put[name] = self.put.get(name, 0) + 1
+            die = self.chance.randrange(1000)
+            for what, share in (("busy", self.busy), ("cut", self.cut), ("flip", self.flip)):
+                if die < share:
+                    self.spoilt += 1
+                    return what
+                die -= share
+        return None
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
