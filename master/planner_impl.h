@@ -105,6 +105,9 @@ struct large {
     unsigned refs;
     bool busy;  // what follows is being found out
     bool again; // and is to be found out once more
+    // SYNC tasks with lower ids may have begun before parts were written again: what they say does
+    // not count.
+    uint64_t syncs_from;
 };
 
 // A lease that was not closed when its task was concluded under another.
@@ -143,6 +146,7 @@ struct plan {
     bool begun; // what was stored is here
     bool in_scheduler;
     bool loading, load_again, load_later;
+    bool outdated; // a large object's row has changed since what is being loaded was asked for
     bool drained;  // the scheduler was told that there is nothing to load
     bool frontier; // there may be directories to list
     bool abandoning;
@@ -193,7 +197,9 @@ struct work {
     bool adds;   // tasks that can be loaded
     bool failed; // out of memory
     struct planned_task *concluded;
-    struct large *large;       // counted; looked at again after the commit
+    struct large *large; // counted; looked at again after the commit
+    // Counted: until the commit is answered, older answers must meet the object as it is here.
+    struct large *changed;
     struct listing *listing;   // its next page follows
     struct large *unsynced_of; // counted; what this agent did not sync is looked for after
     char unsynced_agent[PLACE_NAME_MAX];
@@ -306,6 +312,7 @@ void large_add_parts(struct work *w, struct large *l, unsigned n);
 void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t length,
                     uint32_t attempt, int64_t not_before_ms, const char *avoid);
 void large_store(struct work *w, struct large *l);
+void large_changed(struct work *w, struct large *l); // its row, in this transaction
 // A task of the object as a whole; digest: none if its length is 0.
 void large_put_step(struct work *w, struct large *l, struct task_row *row, struct blob digest);
 void large_drop_tasks(struct large *l); // those that the scheduler has

@@ -57,7 +57,15 @@ void large_unref(struct large *l) {
     }
 }
 
+void large_changed(struct work *w, struct large *l) {
+    if (w->changed == NULL) { // a transaction is about one object at most
+        l->refs++;
+        w->changed = l;
+    }
+}
+
 void large_store(struct work *w, struct large *l) {
+    large_changed(w, l);
     change_large_put(w->change, &l->row);
 }
 
@@ -221,6 +229,7 @@ void large_failed(struct work *w, struct large *l, const struct failure *why, co
     if (l->row.opened) {
         large_abort_task(w, &l->row);
     }
+    large_changed(w, l);
     change_large_remove(w->change, w->plan->id, l->row.object);
     l->row.state = (enum large_state)LARGE_GONE;
 }

@@ -42,6 +42,7 @@ static void large_delivered(struct work *w, struct large *l, bool identical) {
     struct walk_counts add = {.objects_done = 1, .skipped = identical};
     struct task_row row = {0};
     work_count(w, &row, &add);
+    large_changed(w, l);
     change_large_remove(w->change, w->plan->id, l->row.object);
     l->row.state = (enum large_state)LARGE_GONE;
 }
@@ -283,6 +284,11 @@ static void on_unsynced(void *arg, enum err result, const struct ack_row *rows, 
         w = work_new(pl);
     }
     if (w != NULL) {
+        if (n_rows > 0) { // a SYNC that runs may miss what is written again now
+            large_drop_tasks(l);
+            change_tasks_of_object_remove(w->change, pl->id, l->row.object);
+            l->syncs_from = pl->planner->next_task;
+        }
         for (size_t i = 0; i < n_rows; i++) {
             large_put_part(w, l, rows[i].offset, rows[i].length, 1, 0, "");
             l->row.acked_bytes -= rows[i].length;
@@ -335,7 +341,8 @@ static bool sync_may_be_repeated(const struct outcome *o) {
 }
 
 static void sync_ended(struct work *w, const struct outcome *o, struct large *l) {
-    if (l->row.state != LARGE_SYNCING || o->task->spec->generation != l->row.generation) {
+    if (l->row.state != LARGE_SYNCING || o->task->spec->generation != l->row.generation ||
+        o->task->row.task_id < l->syncs_from) {
         conclude(w, o);
         return;
     }

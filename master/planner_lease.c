@@ -182,6 +182,16 @@ static bool still_open(const struct plan *pl, const struct waiting *v) {
     return false;
 }
 
+// A writer of it was lost whose lease was closed by expiry only.
+static void large_is_fresh(struct plan *pl, struct change *c, uint64_t object) {
+    struct large *l = large_find(pl, object);
+    if (l != NULL) {
+        l->row.fresh = true;
+    }
+    pl->outdated = true;
+    change_large_fresh(c, pl->id, object);
+}
+
 static void make_ready(struct plan *pl, struct waiting *v, bool expired) {
     struct work *w = work_new(pl);
     if (w == NULL) {
@@ -191,11 +201,7 @@ static void make_ready(struct plan *pl, struct waiting *v, bool expired) {
     v->row.not_before_ms = 0;
     change_task_state(w->change, &v->row);
     if (expired && v->row.object != 0) {
-        change_large_fresh(w->change, pl->id, v->row.object);
-        struct large *l = large_find(pl, v->row.object);
-        if (l != NULL) {
-            l->row.fresh = true;
-        }
+        large_is_fresh(pl, w->change, v->row.object);
     }
     w->adds = true;
     DL_DELETE(pl->waiting, v);
@@ -226,12 +232,8 @@ static void open_lease_closed(struct plan *pl, struct open_lease *o, enum lease_
         change_lease_remove(c, o->task_id, o->lease.epoch);
         commit_alone(p, c);
     } else if (how == CLOSED_EXPIRED && o->object != 0) {
-        struct large *l = large_find(pl, o->object);
-        if (l != NULL) {
-            l->row.fresh = true;
-        }
         c = change_new();
-        change_large_fresh(c, pl->id, o->object);
+        large_is_fresh(pl, c, o->object);
         commit_alone(p, c);
     }
     DL_DELETE(pl->open, o);

@@ -280,7 +280,9 @@ static void on_tasks(void *arg, enum err result, const struct tasks_answer *a) {
     }
     bool took_all = result == OK;
     for (size_t i = 0; i < a->n_rows && took_all; i++) {
-        if (planner_task(p, a->rows[i].task_id) == NULL && is_current(pl, &a->rows[i])) {
+        if (pl->outdated && a->rows[i].object != 0) {
+            pl->load_again = true;
+        } else if (planner_task(p, a->rows[i].task_id) == NULL && is_current(pl, &a->rows[i])) {
             took_all = add_task(pl, &a->rows[i]);
         }
     }
@@ -353,6 +355,7 @@ void plan_load(struct plan *pl) {
     pl->loading = true;
     pl->load_again = false;
     pl->load_later = false;
+    pl->outdated = false;
     if (pl->frontier && pl->n_lists < LISTS_MAX && pl->body.stage == STAGE_DATA &&
         !pl->abandoning) {
         plan_ref(pl);

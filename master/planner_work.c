@@ -49,6 +49,9 @@ void work_free(struct work *w) {
     if (w->unsynced_of != NULL) {
         large_unref(w->unsynced_of);
     }
+    if (w->changed != NULL) {
+        large_unref(w->changed);
+    }
     if (w->listing != NULL) {
         w->listing->busy = false;
         listing_free(pl, w->listing);
@@ -110,6 +113,9 @@ static void follow_up(struct work *w) {
             large_next(w->large);
         }
         large_unref(w->large);
+    }
+    if (w->changed != NULL) {
+        large_unref(w->changed);
     }
     if (w->listing != NULL) {
         w->listing->busy = false;

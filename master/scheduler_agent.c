@@ -46,7 +46,8 @@ void sched_agent_free(struct scheduler *s, struct sched_agent *a) {
 }
 
 void sched_agent_forget_if_gone(struct scheduler *s, struct sched_agent *a) {
-    if (!a->up && a->n_leases == 0 && a->n_source == 0 && a->n_closing == 0) {
+    bool remembered = a->reported && s->now_ms < s->options.held_until_ms;
+    if (!a->up && !remembered && a->n_leases == 0 && a->n_source == 0 && a->n_closing == 0) {
         sched_agent_free(s, a);
     }
 }
@@ -168,6 +169,7 @@ void scheduler_agent_reported(struct scheduler *s, const char *agent, int64_t no
     sched_saw_time(s, now_ms);
     struct sched_agent *a = sched_agent_find(s, agent);
     if (a != NULL && a->up) {
+        a->reported = true;
         struct sched_lease *l, *next;
         DL_FOREACH_SAFE(a->leases, l, next) {
             if (l->state == LEASE_LOST && !l->mentioned) {

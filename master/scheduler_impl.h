@@ -88,6 +88,7 @@ struct sched_task {
     char *avoid; // owned; NULL: nobody
     int64_t pending_since_ms;
     struct epoch newest;       // of the last lease; 0: never leased in this term
+    bool answered;             // its agent said the last word on that one: it does not come back
     struct sched_lease *lease; // of the newest epoch, while it is open
     enum err give_up_err;
     struct sched_timer timer; // not_before
@@ -197,6 +198,7 @@ struct sched_agent {
     struct scheduler_volume *volumes; // owned
     size_t n_volumes;
     bool up, draining;
+    bool reported; // to this master; known as long as leases of earlier terms may be open
     int64_t heard_ms;
     struct sched_lease *leases; // open ones, in the order given
     uint32_t n_leases;          // all of them

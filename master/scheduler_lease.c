@@ -234,6 +234,13 @@ static void supersede(struct scheduler *s, struct sched_lease *l) {
     sched_lease_order(s, l, SCHED_REVOKE);
 }
 
+// Once the time to reconcile is over, a result of an earlier term is fenced if its task was not
+// added yet. An agent that has reported before may just not know that yet.
+static bool may_be_unheard(const struct scheduler *s, const struct sched_agent *a) {
+    bool open = s->options.held_until_ms == 0 || s->now_ms < s->options.held_until_ms;
+    return sched_is_reconciling(s) || (open && !a->reported);
+}
+
 // A lease of an earlier term, or of an earlier incarnation, comes to light. NULL: a newer one is
 // known, or it comes too late.
 static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uint64_t task_id,
@@ -244,11 +251,10 @@ static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uin
                           : other != NULL ? other->epoch
                                           : (struct epoch){0, 0};
     // Its own newest one again: closed with the agent's former incarnation, whose result was kept.
-    bool again = t != NULL && t->lease == NULL && epoch_compare(epoch, newest) == 0;
+    bool again = t != NULL && t->lease == NULL && !t->answered && epoch_compare(epoch, newest) == 0;
     bool earlier = epoch.term < s->options.term && epoch_compare(epoch, newest) > 0 &&
-                   (t == NULL || t->claimable);
-    if (epoch.term == 0 || !(again || earlier) || (t == NULL && !sched_is_reconciling(s)) ||
-        (t != NULL && t->state == TASK_GIVEN_UP)) {
+                   (t == NULL || t->claimable) && may_be_unheard(s, a);
+    if (epoch.term == 0 || !(again || earlier) || (t != NULL && t->state == TASK_GIVEN_UP)) {
         return NULL;
     }
     struct sched_lease *l = sched_lease_new(s, a, task_id, epoch);
@@ -338,6 +344,14 @@ static void finish(struct scheduler *s, struct sched_task *t, struct sched_lease
     sched_flow_want(s, f);
 }
 
+// An agent that does not know yet that this was heard may mention the lease when it registers.
+static void close_answered(struct scheduler *s, struct sched_lease *l) {
+    if (l->task != NULL) {
+        l->task->answered = true;
+    }
+    sched_lease_close(s, l, CLOSED_RELEASED, false);
+}
+
 enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_id,
                           struct epoch epoch, int64_t now_ms) {
     sched_saw_time(s, now_ms);
@@ -361,7 +375,7 @@ enum err scheduler_result(struct scheduler *s, const char *agent, uint64_t task_
         }
     }
     if (l != NULL) {
-        sched_lease_close(s, l, CLOSED_RELEASED, false);
+        close_answered(s, l);
     }
     return ERR_FENCED;
 }
@@ -378,7 +392,7 @@ void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id
     struct sched_agent *a = sched_agent_find(s, agent);
     struct sched_lease *l = a != NULL ? sched_lease_of(a, task_id, epoch) : NULL;
     if (l != NULL) {
-        sched_lease_close(s, l, CLOSED_RELEASED, false);
+        close_answered(s, l);
     }
 }
 

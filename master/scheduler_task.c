@@ -57,6 +57,7 @@ void sched_task_set_leased(struct scheduler *s, struct sched_task *t, struct sch
     t->state = TASK_LEASED;
     t->lease = l;
     t->newest = l->epoch;
+    t->answered = false;
     l->task = t;
     DL_APPEND(q->leased, t);
     q->n_leased++;

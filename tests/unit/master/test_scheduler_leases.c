@@ -345,6 +345,43 @@ static void a_late_report_counts_if_nobody_else_has_the_task(void **state) {
     assert_ok(scheduler_result(s, "b1", 1, (struct epoch){1, 3}, now_ms));
 }
 
+// Its agent was cut off before it learnt that its word was heard, and mentions the lease once more.
+static void a_lease_that_was_given_back_does_not_come_back(void **state) {
+    (void)state;
+    flow_add();
+    agent_up("a1", "a");
+    agent_up("b1", "b");
+    tasks_add(1, 1);
+    run();
+    struct epoch e = command(SCHED_ASSIGN)->epoch;
+    scheduler_agent_down(s, "a1", false, now_ms);
+    scheduler_agent_down(s, "b1", false, now_ms);
+    agent_up("b1", "b");
+    assert_true(scheduler_agent_holds(s, "b1", 1, e, now_ms));
+    scheduler_agent_drain(s, "b1", true, now_ms); // it is not leased again meanwhile
+    scheduler_released(s, "b1", 1, e, now_ms);
+    assert_false(scheduler_agent_holds(s, "b1", 1, e, now_ms));
+    assert_int_equal(scheduler_leases_of(s, "b1"), 0);
+}
+
+// Its result was fenced when its task was not added yet; then it registers again.
+static void a_result_that_was_fenced_does_not_become_a_lease(void **state) {
+    (void)state;
+    start_at(6000, 2, 1000);
+    struct scheduler_flow f = flow_of(FLOW);
+    f.restored = true;
+    struct epoch e = {1, 3};
+    assert_ok(scheduler_flow_add(s, &f, now_ms));
+    agent_up("b1", "b");
+    assert_true(scheduler_agent_holds(s, "b1", 1, e, now_ms));
+    scheduler_agent_reported(s, "b1", now_ms);
+    later(6000, true);
+    assert_err(scheduler_result(s, "b1", 1, e, now_ms), ERR_FENCED);
+    tasks_add(1, 1);
+    assert_false(scheduler_agent_holds(s, "b1", 1, e, now_ms));
+    assert_int_equal(scheduler_leases_of(s, "b1"), 0);
+}
+
 static void new_flows_do_not_wait_for_reconciliation(void **state) {
     (void)state;
     start_at(6000, 2, 1000);
@@ -377,6 +414,8 @@ int main(void) {
         CASE(restored_tasks_wait_for_agents_to_report),
         CASE(a_claim_whose_task_never_comes_is_revoked),
         CASE(a_late_report_counts_if_nobody_else_has_the_task),
+        CASE(a_lease_that_was_given_back_does_not_come_back),
+        CASE(a_result_that_was_fenced_does_not_become_a_lease),
         CASE(new_flows_do_not_wait_for_reconciliation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

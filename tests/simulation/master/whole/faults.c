@@ -16,6 +16,11 @@ static bool is_over(const struct world *w) {
     return w->over || w->now_ms >= w->faults_until_ms;
 }
 
+// Were it earlier, what waits already would be overtaken: a session keeps its messages in order.
+static int64_t later(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 static void kill_agent(struct world *w, struct event *e) {
     if (is_over(w)) {
         return;
@@ -30,7 +35,7 @@ static void stop_agent(struct world *w, struct event *e) {
     uint32_t i = some_agent(w);
     int64_t for_ms = chance(w, 2) == 0 ? between(w, 100, 5000) : between(w, 5000, 40000);
     trace("agent stopped", i, (uint64_t)for_ms, 0);
-    w->agents[i].stopped_until_ms = w->now_ms + for_ms;
+    w->agents[i].stopped_until_ms = later(w->agents[i].stopped_until_ms, w->now_ms + for_ms);
     w->n_stops++;
     again(w, stop_agent, e->number);
 }
@@ -44,7 +49,7 @@ static void cut_agent(struct world *w, struct event *e) {
     if (chance(w, 2) == 0) { // and the connection breaks
         agent_cut(w, i);
     }
-    w->agents[i].cut_until_ms = w->now_ms + for_ms;
+    w->agents[i].cut_until_ms = later(w->agents[i].cut_until_ms, w->now_ms + for_ms);
     w->n_cuts++;
     again(w, cut_agent, e->number);
 }
@@ -67,7 +72,8 @@ static void stop_master(struct world *w, struct event *e) {
         return;
     }
     if (w->up) {
-        w->master_stopped_until_ms = w->now_ms + between(w, 100, 20000);
+        int64_t until_ms = w->now_ms + between(w, 100, 20000);
+        w->master_stopped_until_ms = later(w->master_stopped_until_ms, until_ms);
         trace("master stopped", 0, (uint64_t)(w->master_stopped_until_ms - w->now_ms), 0);
     }
     again(w, stop_master, e->number);

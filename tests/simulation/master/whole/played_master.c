@@ -351,9 +351,7 @@ void master_kill(struct world *w) {
     c->stopping = true;
     w->up = false;
     for (uint32_t i = 0; i < w->o.n_agents; i++) {
-        if (w->agents[i].master_session != 0) {
-            agent_cut(w, i);
-        }
+        agent_cut(w, i); // also one whose Register has not come yet
         w->agents[i].master_session = 0;
         w->agents[i].committed_through = 0;
     }
