@@ -10,7 +10,7 @@
 #include <string.h>
 
 // More staged files than this are synced by one syncfs, which costs one commit of the journal
-// instead of one each (docs/decisions/small-file-sync.md).
+// instead of one each (docs/decisions/0003-small-file-sync.md).
 enum { SYNC_EACH_MAX = 64 };
 
 enum err sink_posix_begin(struct sink *s, const struct object_entry *e, const char *temp,
