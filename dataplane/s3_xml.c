@@ -185,6 +185,10 @@ enum err s3_time_parse(const char *text, int64_t *ret_ns) {
             unit /= 10;
         }
     }
-    *ret_ns = (int64_t)timegm(&tm) * 1000000000 + ns;
+    int64_t whole = 0;
+    if (__builtin_mul_overflow((int64_t)timegm(&tm), INT64_C(1000000000), &whole) ||
+        __builtin_add_overflow(whole, ns, ret_ns)) {
+        return ERR_PROTOCOL;
+    }
     return OK;
 }

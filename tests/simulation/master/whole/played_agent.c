@@ -245,8 +245,10 @@ static void committed(struct agent *a, uint64_t through) {
     while (n < a->n_kept && a->kept[n]->number <= through) {
         kept_free(a->kept[n++]);
     }
-    memmove(a->kept, a->kept + n, (a->n_kept - n) * sizeof *a->kept);
-    a->n_kept -= n;
+    if (n > 0) {
+        memmove(a->kept, a->kept + n, (a->n_kept - n) * sizeof *a->kept);
+        a->n_kept -= n;
+    }
 }
 void message_committed(struct world *w, struct event *e) {
     if (!agent_is_stopped(w, e) && arrives(w, e)) {
