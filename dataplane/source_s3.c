@@ -11,6 +11,7 @@
 #include "dataplane/s3_object.h"
 #include "dataplane/source_impl.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -161,6 +162,7 @@ static enum err source_s3_expect(struct source *s, const struct source_range *ra
         if (e != OK) {
             return e;
         }
+        assert(f != NULL);
         *p->last = f;
         p->last = &f->next;
     }
@@ -186,6 +188,7 @@ static enum err take(struct source_s3 *p, const struct source_range *range,
     } else {
         e = fetch_new(p, range, &f, ret_failure);
     }
+    assert(e != OK || f != NULL);
     if (e == OK && !f->is_begun) {
         e = begin(p, f, ret_failure);
         if (e != OK) {
