@@ -29,6 +29,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
+    # gRPC is not instrumented: what it does to itself is not ours to judge.
+    os.environ.setdefault("TSAN_OPTIONS", "ignore_noninstrumented_modules=1:second_deadlock_stack=1")
     config.addinivalue_line("markers", "large: too large for every run, needs --full")
     config.addinivalue_line("markers", "release_only: says nothing more in a sanitizer's build")
 
