@@ -102,7 +102,10 @@ static enum err copy_parts(struct sink_s3 *p, struct s3_put *put, const struct s
     struct part_copy *slots = calloc(RUNNING_MAX, sizeof *slots);
     uint64_t chunk = s3_chunk_bytes(size);
     uint32_t n = 0;
-    enum err e = slots != NULL ? OK : no_memory(put, ret_failure);
+    enum err e = OK;
+    if (slots == NULL) {
+        return no_memory(put, ret_failure);
+    }
     chunk = chunk > COPY_WHOLE_MAX_BYTES ? chunk : COPY_WHOLE_MAX_BYTES;
     uint32_t n_parts = (uint32_t)((size + chunk - 1) / chunk);
     for (; e == OK && n < n_parts + RUNNING_MAX; n++) {
@@ -122,7 +125,7 @@ static enum err copy_parts(struct sink_s3 *p, struct s3_put *put, const struct s
         c->part = (struct s3_part){.number = n + 1, .bytes = end - start};
         e = s3_begin(p->client, &c->call, ret_failure);
     }
-    for (size_t i = 0; slots != NULL && i < RUNNING_MAX; i++) {
+    for (size_t i = 0; i < RUNNING_MAX; i++) {
         s3_end(&slots[i].call);
     }
     free(slots);
