@@ -38,6 +38,7 @@ struct agent {
     struct loop *loop;
     struct session *session;
     struct journal *journal;
+    struct proof_files *proofs;
     struct volume_watch *watch;
     struct run_tools tools;
     struct executor *executor;
@@ -183,8 +184,13 @@ static enum err make_workers(struct agent *a, struct failure *f) {
     if (e != OK) {
         return e;
     }
+    e = proof_files_new(a->options->state_dir, a->volumes, &a->proofs, f);
+    if (e != OK) {
+        return e;
+    }
     struct volume_watch_options wo = {
         .volumes = a->volumes,
+        .proofs = a->proofs,
         .changed = session_volumes_changed,
         .proved = session_volume_proved,
         .user = a->session,
@@ -320,6 +326,7 @@ void agent_free(struct agent *a) {
     // Those that report to the session first, while the loop takes what they post.
     executor_free(a->executor);
     volume_watch_free(a->watch);
+    proof_files_free(a->proofs);
     journal_close(a->journal);
     if (a->is_running) {
         loop_stop(a->loop);

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/volume_watch.h"
 
-#include "common/cleanup.h"
-#include "common/hash.h"
-#include "common/log.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <time.h>
 
 struct proof_item {
@@ -27,61 +21,6 @@ struct volume_watch {
     size_t n_queued;
     bool stop;
 };
-
-static void proof_file_name(const struct volume_proof *p, char ret_name[16 + 2 * PROOF_NONCE_MAX]) {
-    static const char prefix[] = ".sluice-proof-";
-    memcpy(ret_name, prefix, sizeof prefix - 1);
-    hash_hex(p->nonce, p->nonce_len, ret_name + sizeof prefix - 1);
-}
-
-static enum err write_nonce(int root, const char *name, struct volume_proof *p, struct failure *f) {
-    size_t name_len = strlen(name);
-    AUTO(auto_close)
-    int fd = openat(root, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0) {
-        return failure_errno(f, errno, "openat", name, name_len);
-    }
-    ssize_t n = write(fd, p->nonce, p->nonce_len);
-    if (n < 0 || fsync(fd) < 0) {
-        enum err e = failure_errno(f, errno, "write", name, name_len);
-        (void)unlinkat(root, name, 0);
-        return e;
-    }
-    p->wrote = (size_t)n == p->nonce_len;
-    return OK;
-}
-
-static enum err read_nonce(int root, const char *name, struct volume_proof *p, struct failure *f) {
-    AUTO(auto_close) int fd = openat(root, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-        return errno == ENOENT ? OK : failure_errno(f, errno, "openat", name, strlen(name));
-    }
-    ssize_t n = read(fd, p->seen, sizeof p->seen);
-    if (n < 0) {
-        return failure_errno(f, errno, "read", name, strlen(name));
-    }
-    p->seen_len = (size_t)n;
-    return OK;
-}
-
-static void prove(struct volumes *v, struct volume_proof *p) {
-    char name[16 + 2 * PROOF_NONCE_MAX];
-    struct failure f = {0};
-    AUTO(auto_close) int root = -1;
-    proof_file_name(p, name);
-    enum err e = volumes_any_root(v, p->volume, &root, &f);
-    if (e == OK && p->remove) {
-        if (unlinkat(root, name, 0) < 0 && errno != ENOENT) {
-            e = failure_errno(&f, errno, "unlinkat", name, strlen(name));
-        }
-    } else if (e == OK) {
-        e = p->write ? write_nonce(root, name, p, &f) : read_nonce(root, name, p, &f);
-    }
-    if (e != OK) {
-        failure_format(&f, p->error, sizeof p->error);
-        log_event(LOG_WARN, "volume_proof_failed", LOG_STR("volume", p->volume), LOG_FAILURE(&f));
-    }
-}
 
 static struct timespec deadline_in(int64_t ms) {
     struct timespec t;
@@ -109,6 +48,7 @@ static void *watch_thread(void *arg) {
             if (volumes_check(w->options.volumes)) {
                 w->options.changed(w->options.user);
             }
+            proof_files_sweep(w->options.proofs, PROOF_KEPT_MS);
             look_at = deadline_in(w->options.every_ms);
             pthread_mutex_lock(&w->lock);
             continue;
@@ -119,7 +59,7 @@ static void *watch_thread(void *arg) {
         }
         w->n_queued--;
         pthread_mutex_unlock(&w->lock);
-        prove(w->options.volumes, &item->proof);
+        proof_files_prove(w->options.proofs, &item->proof);
         if (!item->proof.remove) {
             w->options.proved(w->options.user, &item->proof);
         }

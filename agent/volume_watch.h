@@ -4,27 +4,19 @@
 #ifndef AGENT_VOLUME_WATCH_H
 #define AGENT_VOLUME_WATCH_H
 
-#include "agent/volume.h"
+#include "agent/proof_file.h"
 
-enum { PROOF_NONCE_MAX = 32, PROOF_QUEUE_MAX = 256 };
+enum {
+    PROOF_QUEUE_MAX = 256,
+    PROOF_KEPT_MS = 60 * 1000, // a proof that the master has forgotten by then is removed
+};
 
 struct volume_watch;
 
-struct volume_proof {
-    char volume[AGENT_NAME_MAX + 1];
-    uint8_t nonce[PROOF_NONCE_MAX];
-    size_t nonce_len;
-    bool write, remove; // neither: read
-    // the outcome
-    bool wrote;
-    uint8_t seen[PROOF_NONCE_MAX];
-    size_t seen_len; // 0: the file was not there
-    char error[FAILURE_TEXT_MAX];
-};
-
 struct volume_watch_options {
     struct volumes *volumes;
-    int64_t every_ms; // between looks; 0: 5,000
+    struct proof_files *proofs; // used by the watch's thread alone while it runs
+    int64_t every_ms;           // between looks; 0: 5,000
     // On the watch's thread: volumes_check() said so; a proof (not a removal) is done.
     void (*changed)(void *user);
     void (*proved)(void *user, const struct volume_proof *p);
