@@ -2,6 +2,7 @@
 #include "agent/agent.h"
 
 #include "agent/agent_rdma.h"
+#include "agent/credential_table.h"
 #include "agent/session.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -31,6 +32,7 @@ struct agent {
     size_t n_addresses;
     // in the order of making
     struct volumes *volumes;
+    struct credential_table *credentials;
     struct transport *transport;
     struct data_server *server;
     struct agent_rdma rdma;
@@ -60,6 +62,22 @@ static void welcomed(void *user, const char *cluster, const uint8_t ticket_key[S
     data_server_set_authority(a->server, cluster, ticket_key);
     if (a->rdma.server != NULL) {
         data_server_set_authority(a->rdma.server, cluster, ticket_key);
+    }
+}
+
+static void credentials(void *user, const char *name, const struct s3_credentials *keys,
+                        bool removed) {
+    struct agent *a = user;
+    enum err e = OK;
+    if (keys != NULL) {
+        e = credential_table_put(a->credentials, name, keys);
+    } else if (removed) {
+        credential_table_remove(a->credentials, name);
+    }
+    volumes_set_credentials(a->volumes, name, keys);
+    if (e != OK) {
+        log_event(LOG_ERROR, "credentials_refused", LOG_STR("name", name),
+                  LOG_STR("code", err_name(e)));
     }
 }
 
@@ -167,6 +185,7 @@ static enum err make_session(struct agent *a, const struct clock *clock, struct 
         .hold = &a->hold,
         .public_key = a->public_key,
         .welcomed = welcomed,
+        .credentials = credentials,
         .bytes_served = bytes_served,
         .drained = drained,
         .user = a,
@@ -202,6 +221,7 @@ static enum err make_workers(struct agent *a, struct failure *f) {
         .agent = a->options->name,
         .boot_id = a->incarnation.boot_id,
         .volumes = a->volumes,
+        .credentials = a->credentials,
         .pool = a->pool,
         .lists = session_list_lane(a->session),
     };
@@ -242,6 +262,9 @@ static enum err run_session(struct agent *a, struct failure *f) {
 
 static enum err start_all(struct agent *a, const struct clock *clock, struct failure *f) {
     enum err e = volumes_open(a->options, &a->volumes, f);
+    if (e == OK && credential_table_new(&a->credentials) != OK) {
+        e = out_of_memory("credentials", f);
+    }
     if (e == OK) {
         e = incarnation_begin(a->options->state_dir, clock, &a->incarnation, f);
     }
@@ -343,6 +366,7 @@ void agent_free(struct agent *a) {
     for (size_t i = 0; i < a->n_addresses; i++) {
         free(a->addresses[i]);
     }
+    credential_table_free(a->credentials);
     volumes_free(a->volumes);
     signing_key_free(a->key);
     incarnation_end(&a->incarnation);

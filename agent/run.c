@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/run.h"
 
+#include "agent/credential_table.h"
 #include "agent/journal.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "dataplane/s3_client.h"
 #include "dataplane/sink_posix.h"
 #include "dataplane/sink_s3.h"
 #include "dataplane/source_agent.h"
@@ -62,6 +64,33 @@ enum err run_find_store(struct run *r, const Sluice__V1__Place *p, enum volume_u
                      : OK;
 }
 
+enum err run_find_keys(struct run *r, const char *volume, struct s3_credentials *storage,
+                       const struct s3_credentials **ret_keys) {
+    const Sluice__V1__Lease *m = r->lease->message;
+    *ret_keys = NULL;
+    if (m->n_credentials == 0) {
+        return OK;
+    }
+    enum err e = credential_table_choose(r->tools->credentials, volume, m->credentials,
+                                         m->n_credentials, storage, &r->failure);
+    if (e == OK) {
+        *ret_keys = storage;
+    }
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
+enum err run_open_client(struct run *r, const char *volume, struct s3_store *store,
+                         struct s3_client **ret_client) {
+    struct s3_credentials storage = {0};
+    const struct s3_credentials *keys = NULL;
+    enum err e = run_find_keys(r, volume, &storage, &keys);
+    if (e == OK) {
+        e = s3_client_new(store, keys, ret_client, &r->failure);
+    }
+    s3_credentials_wipe(&storage);
+    return e;
+}
+
 static void abort_source(void *source) {
     source_abort(source);
 }
@@ -75,7 +104,11 @@ static enum err open_local_source(struct run *r) {
     struct s3_store *store = NULL;
     enum err e = run_find_store(r, p, VOLUME_READ, &store);
     if (e == OK && store != NULL) {
-        return source_s3_new(store, p->root.data, p->root.len, &r->table, &r->source, &r->failure);
+        struct s3_client *client = NULL;
+        e = run_open_client(r, p->volume, store, &client);
+        return e == OK ? source_s3_new(client, p->root.data, p->root.len, &r->table, &r->source,
+                                       &r->failure)
+                       : e;
     }
     if (e == OK) {
         e = run_open_root(r, p, VOLUME_READ, &r->source_fd);
@@ -137,8 +170,13 @@ enum err run_open_source(struct run *r) {
 }
 
 static enum err open_store_sink(struct run *r, struct s3_store *store) {
+    struct s3_client *client = NULL;
+    enum err e = run_open_client(r, r->spec->sink->volume, store, &client);
+    if (e != OK) {
+        return e;
+    }
     struct sink_s3_options o = {
-        .store = store,
+        .take_client = client,
         .root = r->spec->sink->root.data,
         .root_len = r->spec->sink->root.len,
         .fence = {lease_may_act, r->lease},

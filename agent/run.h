@@ -13,6 +13,7 @@
 #include "agent/volume.h"
 
 struct conn_pool;
+struct credential_table;
 struct s3_client;
 struct s3_store;
 struct source_agent_peer;
@@ -22,6 +23,7 @@ struct run_tools {
     const char *agent;   // our name
     const char *boot_id; // of this machine
     struct volumes *volumes;
+    struct credential_table *credentials;
     struct conn_pool *pool;
     struct list_lane *lists;
 };
@@ -64,6 +66,14 @@ MUST_CHECK enum err run_open_sink(struct run *r);
 // The object store that a place is in; NULL: it is in a directory.
 MUST_CHECK enum err run_find_store(struct run *r, const Sluice__V1__Place *p, enum volume_use use,
                                    struct s3_store **ret_store);
+// What the task signs with at @store, of name @volume: *@storage, or NULL: the store's own. The
+// caller wipes the storage.
+struct s3_credentials;
+MUST_CHECK enum err run_find_keys(struct run *r, const char *volume, struct s3_credentials *storage,
+                                  const struct s3_credentials **ret_keys);
+// A client of the store, with these keys.
+MUST_CHECK enum err run_open_client(struct run *r, const char *volume, struct s3_store *store,
+                                    struct s3_client **ret_client);
 // Just the root of the volume, for @use, of a place that the spec must have.
 MUST_CHECK enum err run_open_root(struct run *r, const Sluice__V1__Place *p, enum volume_use use,
                                   int *ret_fd);

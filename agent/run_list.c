@@ -102,7 +102,7 @@ static enum err list_one(struct listing *l, const struct walk_options *o,
         return r->failure.err;
     }
     log_failed(r, &f);
-    if (err == ERR_NO_MEMORY) {
+    if (err == ERR_NO_MEMORY || err == ERR_UNAUTHENTICATED) { // the rest would meet it, too
         r->failure = f;
         return err;
     }
@@ -122,7 +122,7 @@ static enum err open_place(struct run *r, const Sluice__V1__Place *p, struct s3_
     if (e != OK || store == NULL) {
         return e != OK ? e : run_open_root(r, p, use, &r->source_fd);
     }
-    e = s3_client_new(store, client, &r->failure);
+    e = run_open_client(r, p->volume, store, client);
     if (e == OK) {
         lease_add_interrupt(r->lease, abort_client, *client);
     }

@@ -24,7 +24,7 @@ enum err run_stat(struct run *r) {
     struct s3_client *client = NULL;
     enum err e = run_find_store(r, p, use, &store);
     if (e == OK) {
-        e = store != NULL ? s3_client_new(store, &client, &r->failure)
+        e = store != NULL ? run_open_client(r, p->volume, store, &client)
                           : run_open_root(r, p, use, &r->source_fd);
     }
     if (e != OK) {

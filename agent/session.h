@@ -13,6 +13,7 @@
 #include "agent/journal.h"
 #include "agent/list_stream.h"
 #include "agent/volume_watch.h"
+#include "common/s3_credentials.h"
 #include "common/ticket.h"
 
 struct session;
@@ -38,6 +39,10 @@ struct session_options {
     // tickets with.
     void (*welcomed)(void *user, const char *cluster, const uint8_t ticket_key[SIGNING_KEY_BYTES]);
     uint64_t (*bytes_served)(void *user);
+    // Keys to object stores: see agent/credential_table.h. NULL: look again, or with @removed,
+    // there are none any more.
+    void (*credentials)(void *user, const char *name, const struct s3_credentials *keys,
+                        bool removed);
     // After session_drain(): nothing runs any more, and the call is closed.
     void (*drained)(void *user);
     void *user;

@@ -131,6 +131,32 @@ static void prove_volume(struct session *s, const Sluice__V1__ProveVolume *m) {
     }
 }
 
+static bool copy(const char *text, char *to, size_t cap) {
+    size_t n = strlen(text);
+    if (n >= cap) {
+        return false;
+    }
+    memcpy(to, text, n + 1);
+    return true;
+}
+
+static void credentials(struct session *s, const Sluice__V1__Credentials *m) {
+    struct s3_credentials keys = {0};
+    bool works = strlen(m->name) <= AGENT_NAME_MAX;
+    if (m->keys != NULL) {
+        works = works && copy(m->keys->access_key, keys.access_key, sizeof keys.access_key) &&
+                copy(m->keys->secret_key, keys.secret_key, sizeof keys.secret_key) &&
+                copy(m->keys->session_token, keys.session_token, sizeof keys.session_token);
+    }
+    if (works) {
+        s->options.credentials(s->options.user, m->name, m->keys != NULL ? &keys : NULL,
+                               m->removed != 0);
+    } else {
+        log_event(LOG_ERROR, "protocol_broken", LOG_STR("message", "credentials"));
+    }
+    s3_credentials_wipe(&keys);
+}
+
 static void ping(struct session *s, const Sluice__V1__Ping *m) {
     if (m->heard == 0) {
         return; // the Welcome confirmed all that was sent before
@@ -182,6 +208,7 @@ void session_receive(struct session *s, const Sluice__V1__MasterMessage *m) {
         break;
     case SLUICE__V1__MASTER_MESSAGE__KIND_PROVE_VOLUME: prove_volume(s, m->prove_volume); break;
     case SLUICE__V1__MASTER_MESSAGE__KIND_PING: ping(s, m->ping); break;
+    case SLUICE__V1__MASTER_MESSAGE__KIND_CREDENTIALS: credentials(s, m->credentials); break;
     case SLUICE__V1__MASTER_MESSAGE__KIND_GOODBYE:
         log_event(LOG_WARN, "master_said_goodbye", LOG_STR("reason", m->goodbye->reason));
         session_hang_up(s, s->state != SESSION_UP);

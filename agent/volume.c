@@ -281,6 +281,14 @@ enum err volumes_store(struct volumes *v, const char *name, enum volume_use use,
     return e;
 }
 
+void volumes_set_credentials(struct volumes *v, const char *name,
+                             const struct s3_credentials *keys) {
+    const struct volume *item = find(v, name);
+    if (item != NULL && item->store != NULL) {
+        s3_store_set_credentials(item->store, keys);
+    }
+}
+
 bool volumes_check(struct volumes *v) {
     bool changed = false;
     for (size_t i = 0; i < v->n; i++) {

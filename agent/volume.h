@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct s3_credentials;
 struct s3_store;
 struct volumes;
 
@@ -42,6 +43,10 @@ MUST_CHECK enum err volumes_root(struct volumes *v, const char *name, enum volum
 // The object store of that name, for @use; NULL: the volume is none. It belongs to the volumes.
 MUST_CHECK enum err volumes_store(struct volumes *v, const char *name, enum volume_use use,
                                   struct s3_store **ret_store, struct failure *ret_failure);
+// Keys for the store of that name, if there is one, instead of those that it is configured with;
+// NULL: those again, which are looked for once more.
+void volumes_set_credentials(struct volumes *v, const char *name,
+                             const struct s3_credentials *keys);
 // The same whatever it is exported for: for proofs.
 MUST_CHECK enum err volumes_any_root(struct volumes *v, const char *name, int *ret_fd,
                                      struct failure *ret_failure);

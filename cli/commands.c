@@ -48,6 +48,14 @@ static const struct command_option callbacks_options[] = {
     {"retry", 0, "ID", "send the callback with this id again; may be repeated"},
     {NULL, 0, NULL, NULL},
 };
+static const struct command_option credentials_options[] = {
+    {"profile", 0, "NAME", "take the keys of this profile of the AWS files"},
+    {"file", 0, "FILE", "take them from this file instead of ~/.aws/credentials"},
+    {"look-again", 0, NULL,
+     "store none: agents look once more where they have theirs from (the\n"
+     "configuration, the environment, the AWS files)"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct command_option agents_options[] = {
     {"site", 0, "NAME", "only the agents of this site"},
     {NULL, 0, NULL, NULL},
@@ -232,6 +240,26 @@ const struct command commands[] = {
                    "sluice callbacks --retry 01JB4Q2M8N6W4T0R5C9VYXKZHD-7",
         .exit_codes = usual_exit_codes,
         .run = run_callbacks,
+    },
+    {
+        .name = "credentials",
+        .arguments = "[update NAME | remove NAME]",
+        .min_args = 0,
+        .max_args = 2,
+        .summary = "give the cluster keys to an object store, or take them back",
+        .about =
+            "Without arguments, lists the names of those that are stored; keys are never shown.\n"
+            "`update` reads the keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and\n"
+            "AWS_SESSION_TOKEN, or from the AWS files, and stores them under NAME: the name of a\n"
+            "store, for all flows that name no others, or one that flows choose with\n"
+            "--credentials. Flows that were suspended because a store refused the old ones go "
+            "on.\n",
+        .options = credentials_options,
+        .example = "sluice credentials update s3\n"
+                   "sluice credentials update s3 --profile renewed\n"
+                   "sluice credentials update s3 --look-again",
+        .exit_codes = usual_exit_codes,
+        .run = run_credentials,
     },
     {
         .name = "agents",

@@ -32,6 +32,9 @@
     {"not-before", 0, "TIME", "start no earlier: 2026-01-31T12:00:00Z, or +2h"},                   \
     {"deadline", 0, "TIME", "give up then; written like --not-before"},                            \
     {"after", 0, "ID", "wait until this flow is completed; may be repeated"},                      \
+    {"credentials", 0, "NAME",                                                                     \
+     "keys to object stores, stored with `sluice credentials update`;\n"                           \
+     "STORE=NAME for one store alone; may be repeated"},                                           \
     {"callback", 0, "URL", "tell this http(s) address what becomes of the flow"},                  \
     {"request-id", 0, "ID",                                                                        \
      "the same ID again names the same flow instead of a second one\n"                             \
@@ -138,16 +141,18 @@ static enum err add_labels(const struct invocation *inv, json_t *spec, struct fa
     return OK;
 }
 
-static enum err add_after(const struct invocation *inv, json_t *spec, struct failure *f) {
-    if (!invocation_has(inv, "after")) {
+// All values of an option that may be repeated, under its own name.
+static enum err add_list(const struct invocation *inv, const char *option, const char *takes,
+                         json_t *spec, struct failure *f) {
+    if (!invocation_has(inv, option)) {
         return OK;
     }
     json_t *list = json_array();
-    enum err e = set_json(spec, "after", list, f);
-    for (size_t i = 0; !e && invocation_value(inv, "after", i); i++) {
-        const char *id = invocation_value(inv, "after", i);
-        if (json_array_append_new(list, json_string(id))) {
-            e = refuse(inv, "after", id, "takes a flow's id", f);
+    enum err e = set_json(spec, option, list, f);
+    for (size_t i = 0; !e && invocation_value(inv, option, i); i++) {
+        const char *value = invocation_value(inv, option, i);
+        if (json_array_append_new(list, json_string(value))) {
+            e = refuse(inv, option, value, takes, f);
         }
     }
     return e;
@@ -187,7 +192,8 @@ static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t
         (e = add_time(inv, "deadline", "deadline_ms", now_ms, spec, f)) != OK) {
         return e;
     }
-    return add_after(inv, spec, f);
+    e = add_list(inv, "credentials", "takes a name in UTF-8", spec, f);
+    return e == OK ? add_list(inv, "after", "takes a flow's id", spec, f) : e;
 }
 
 static enum err load_file(const char *path, json_t **ret_json, struct failure *f) {

@@ -18,13 +18,17 @@ enum {
     OWN_HEADERS = 5,        // host, payload, date, token, authorization
 };
 
-enum err s3_client_new(struct s3_store *s, struct s3_client **ret_client,
-                       struct failure *ret_failure) {
+enum err s3_client_new(struct s3_store *s, const struct s3_credentials *keys,
+                       struct s3_client **ret_client, struct failure *ret_failure) {
     struct s3_client *c = calloc(1, sizeof *c);
     if (c == NULL) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "s3", NULL, 0, NULL);
     }
     c->store = s;
+    c->has_keys = keys != NULL;
+    if (keys != NULL) {
+        c->keys = *keys;
+    }
     c->jitter = (unsigned)clock_mono_us() ^ (unsigned)(uintptr_t)c;
     enum err e = http_pool_take(s3_store_pool(s), &c->lane, ret_failure);
     if (e != OK) {
@@ -42,6 +46,7 @@ void s3_client_abort(struct s3_client *c) {
 void s3_client_free(struct s3_client *c) {
     if (c != NULL) {
         http_pool_give_back(s3_store_pool(c->store), c->lane);
+        s3_credentials_wipe(&c->keys);
         free(c);
     }
 }
@@ -127,6 +132,9 @@ static enum err send_call(struct s3_client *c, struct s3_call *call, struct fail
                                  call->query != NULL ? call->query : "", &call->target, f);
     if (e != OK) {
         return e;
+    }
+    if (c->has_keys) {
+        call->target.credentials = c->keys;
     }
     size_t n = all_headers(call, headers);
     if (!call->target.credentials.is_anonymous) {

@@ -18,8 +18,9 @@
 struct http_exchange;
 struct s3_client;
 
-MUST_CHECK enum err s3_client_new(struct s3_store *s, struct s3_client **ret_client,
-                                  struct failure *ret_failure);
+// @keys: what to sign with instead of the store's own; copied; NULL: those.
+MUST_CHECK enum err s3_client_new(struct s3_store *s, const struct s3_credentials *keys,
+                                  struct s3_client **ret_client, struct failure *ret_failure);
 void s3_client_abort(struct s3_client *c); // any thread
 void s3_client_free(struct s3_client *c);  // after all its calls; NULL is fine
 struct s3_store *s3_client_store(const struct s3_client *c);

@@ -11,6 +11,8 @@
 struct s3_client {
     struct s3_store *store; // borrowed
     struct http_lane *lane;
+    bool has_keys; // of its own
+    struct s3_credentials keys;
     struct s3_call *calls; // not done, in the order of their beginning
     unsigned jitter;       // state of rand_r()
 };

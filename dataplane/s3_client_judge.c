@@ -24,6 +24,7 @@ static const struct {
     {"ExpiredToken", 0, ERR_UNAUTHENTICATED, false},
     {"InvalidToken", 0, ERR_UNAUTHENTICATED, false},
     {"TokenRefreshRequired", 0, ERR_UNAUTHENTICATED, false},
+    {"UserSuspended", 0, ERR_UNAUTHENTICATED, false},
     {"RequestTimeTooSkewed", 0, ERR_UNAUTHENTICATED, false},
     {"PreconditionFailed", 0, ERR_SOURCE_CHANGED, false},
     {"InvalidRange", 0, ERR_SOURCE_CHANGED, false},
@@ -121,7 +122,8 @@ static bool is_redirected(struct s3_client *c, struct s3_call *call,
 }
 
 static bool is_renewed(struct s3_client *c, struct s3_call *call, enum err e) {
-    if (e != ERR_UNAUTHENTICATED || call->was_renewed || call->target.credentials.is_anonymous) {
+    if (e != ERR_UNAUTHENTICATED || call->was_renewed || c->has_keys ||
+        call->target.credentials.is_anonymous) {
         return false;
     }
     call->was_renewed = true;
@@ -138,6 +140,18 @@ static bool is_timed(struct s3_client *c, struct s3_call *call, const struct s3_
     return s3_store_learn_time(c->store, http_header(call->exchange, "date"));
 }
 
+// A refused HEAD has no body that says why: asked as a GET of the first byte, which tells the same
+// of the object, the store says it.
+static bool is_asked_again(struct s3_call *call, const struct s3_error_text *t) {
+    if (strcmp(call->method, "HEAD") != 0 || call->status != 403 || t->code[0] != '\0' ||
+        call->n_headers >= S3_CALL_HEADERS_MAX) {
+        return false;
+    }
+    call->method = "GET";
+    s3_call_header(call, "range", "bytes=0-0");
+    return true;
+}
+
 // An answer that is no success, or a success that hides an error.
 static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
                                    struct s3_error_text *t) {
@@ -149,7 +163,8 @@ static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
     snprintf(call->code, sizeof call->code, "%s", t->code);
     enum err e = meaning_of(t->code, call->status, &is_retried);
     say(call, e, t);
-    if (is_redirected(c, call, t) || is_timed(c, call, t) || is_renewed(c, call, e)) {
+    if (is_redirected(c, call, t) || is_timed(c, call, t) || is_renewed(c, call, e) ||
+        is_asked_again(call, t)) {
         return S3_VERDICT_AGAIN;
     }
     if (call->status == 503 || call->status == 429 || strcmp(t->code, "SlowDown") == 0) {

@@ -34,6 +34,7 @@ struct s3_store {
     // under the lock
     pthread_mutex_t lock;
     struct s3_credentials credentials;
+    bool are_given; // by s3_store_set_credentials()
     struct learnt_region regions[BUCKETS_KEPT];
     uint32_t next_region;
     int64_t skew_s;
@@ -315,15 +316,16 @@ bool s3_store_learn_time(struct s3_store *s, const char *http_date) {
 
 bool s3_store_renew_credentials(struct s3_store *s, const struct s3_credentials *refused) {
     struct s3_credentials found;
-    bool is_new = false;
+    bool is_new = false, are_given;
     pthread_mutex_lock(&s->lock);
+    are_given = s->are_given;
     is_new = strcmp(s->credentials.session_token, refused->session_token) != 0 ||
              strcmp(s->credentials.access_key, refused->access_key) != 0;
     pthread_mutex_unlock(&s->lock);
     if (is_new) { // another thread found them
         return true;
     }
-    if (s3_credentials_find(&s->find, &found, NULL) != OK) {
+    if (are_given || s3_credentials_find(&s->find, &found, NULL) != OK) {
         return false;
     }
     is_new = strcmp(found.session_token, refused->session_token) != 0 ||
@@ -336,6 +338,25 @@ bool s3_store_renew_credentials(struct s3_store *s, const struct s3_credentials 
     }
     s3_credentials_wipe(&found);
     return is_new;
+}
+
+void s3_store_set_credentials(struct s3_store *s, const struct s3_credentials *given) {
+    struct s3_credentials found = {0};
+    bool works = true;
+    if (given != NULL) {
+        found = *given;
+    } else {
+        works = s3_credentials_find(&s->find, &found, NULL) == OK;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->are_given = given != NULL;
+    if (works) {
+        s->credentials = found;
+    }
+    pthread_mutex_unlock(&s->lock);
+    s3_credentials_wipe(&found);
+    log_event(LOG_INFO, "s3_credentials_set", LOG_STR("store", s->name),
+              LOG_BOOL("given", given != NULL), LOG_BOOL("found", works));
 }
 
 uint64_t s3_store_take_us(struct s3_store *s) {

@@ -6,7 +6,7 @@
 #define DATAPLANE_S3_STORE_H
 
 #include "common/failure.h"
-#include "dataplane/s3_credentials.h"
+#include "common/s3_credentials.h"
 #include "dataplane/s3_sign.h"
 
 #include <stdbool.h>
@@ -63,6 +63,8 @@ void s3_store_learn_region(struct s3_store *s, const char *bucket, const char *r
 bool s3_store_learn_time(struct s3_store *s, const char *http_date);
 // The credentials are refused as expired: looks whether newer ones can be found. false: no.
 bool s3_store_renew_credentials(struct s3_store *s, const struct s3_credentials *refused);
+// Instead of those that the options lead to; NULL: those, which are looked for again.
+void s3_store_set_credentials(struct s3_store *s, const struct s3_credentials *given);
 // 0: a request may begin now; else how long to wait.
 uint64_t s3_store_take_us(struct s3_store *s);
 void s3_store_slow_down(struct s3_store *s, const char *code);

@@ -199,21 +199,21 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
                      struct failure *ret_failure) {
     struct sink_s3 *p = calloc(1, sizeof *p);
     if (p == NULL) {
+        s3_client_free(o->take_client);
         return failure_set(ret_failure, ERR_NO_MEMORY, "open sink", o->root, o->root_len, NULL);
     }
     enum err e = s3_place_init(o->root, o->root_len, &p->place, ret_failure);
-    if (e == OK) {
-        e = s3_client_new(o->store, &p->client, ret_failure);
-    }
     if (e != OK) {
+        s3_client_free(o->take_client);
         free(p);
         return e;
     }
+    p->client = o->take_client;
+    p->store = s3_client_store(p->client);
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
     p->sink.capabilities =
-        (struct sink_capabilities){.holds_keys = true, .store = o->store, .max_staged = STAGED_MAX};
-    p->store = o->store;
+        (struct sink_capabilities){.holds_keys = true, .store = p->store, .max_staged = STAGED_MAX};
     p->last = &p->staged;
     *ret_sink = &p->sink;
     return OK;

@@ -9,11 +9,11 @@
 
 #include "dataplane/sink.h"
 
-struct s3_store;
+struct s3_client;
 
 struct sink_s3_options {
-    struct s3_store *store; // borrowed
-    const uint8_t *root;    // "BUCKET" or "BUCKET/PREFIX", borrowed
+    struct s3_client *take_client; // also if it fails
+    const uint8_t *root;           // "BUCKET" or "BUCKET/PREFIX", borrowed
     size_t root_len;
     struct fence fence;
 };

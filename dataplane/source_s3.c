@@ -420,7 +420,7 @@ static const struct source_ops ops = {
     .origin = source_s3_origin,
 };
 
-enum err source_s3_new(struct s3_store *store, const uint8_t *root, size_t root_len,
+enum err source_s3_new(struct s3_client *take_client, const uint8_t *root, size_t root_len,
                        const struct object_table *table, struct source **ret_source,
                        struct failure *ret_failure) {
     struct source_s3 *p = calloc(1, sizeof *p);
@@ -428,22 +428,22 @@ enum err source_s3_new(struct s3_store *store, const uint8_t *root, size_t root_
     if (p == NULL || md5 == NULL) {
         free(p);
         md5_sum_free(md5);
+        s3_client_free(take_client);
         return failure_set(ret_failure, ERR_NO_MEMORY, "open source", root, root_len, NULL);
     }
     p->md5 = md5;
     p->last = &p->first;
     enum err e = s3_place_init(root, root_len, &p->place, ret_failure);
-    if (e == OK) {
-        e = s3_client_new(store, &p->client, ret_failure);
-    }
     if (e != OK) {
+        s3_client_free(take_client);
         md5_sum_free(p->md5);
         free(p);
         return e;
     }
+    p->client = take_client;
     p->source.ops = &ops;
-    p->source.capabilities =
-        (struct source_capabilities){.is_remote = true, .transport = "s3", .store = store};
+    p->source.capabilities = (struct source_capabilities){
+        .is_remote = true, .transport = "s3", .store = s3_client_store(take_client)};
     p->table = table;
     *ret_source = &p->source;
     return OK;

@@ -4,6 +4,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "master/agents_impl.h"
+#include "master/flow.h"
 #include "master/planner.h"
 
 #include <stdlib.h>
@@ -108,6 +109,11 @@ static enum err send_lease(struct agent *a, const struct scheduler_command *cmd)
     m.sources = sources->pointers;
     m.expires_ms = sources->ticket.expires_ms;
     m.attempt = attempt;
+    const struct flow *f = flows_find(a->agents->core->flows, spec->flow_id);
+    if (f != NULL) {
+        m.n_credentials = f->spec->n_credentials;
+        m.credentials = f->spec->credentials;
+    }
     message.kind_case = SLUICE__V1__MASTER_MESSAGE__KIND_ASSIGN;
     message.assign = &m;
     return agent_send(a, &message) ? OK : ERR_PEER_LOST;

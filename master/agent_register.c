@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/rpc/failure_message.h"
 #include "master/agents_impl.h"
+#include "master/credentials.h"
 #include "master/planner.h"
 #include "master/volume_proof.h"
 
@@ -199,6 +200,10 @@ static bool welcome(struct agent *a, Sluice__V1__LeaseRef **refused, size_t n_re
     return agent_send(a, &message);
 }
 
+static void send_credentials(void *agent, Sluice__V1__MasterMessage *m) {
+    (void)agent_send(agent, m); // false: `closed` comes
+}
+
 static enum err take_up(struct agent_session *s, struct agent *a, const Sluice__V1__Register *m) {
     AUTO(auto_free) Sluice__V1__LeaseRef **refused = calloc(m->n_leases + 1, sizeof(*refused));
     if (refused == NULL) {
@@ -227,6 +232,7 @@ static enum err take_up(struct agent_session *s, struct agent *a, const Sluice__
               LOG_U64("volumes", m->n_volumes), LOG_U64("leases", m->n_leases),
               LOG_U64("leases_refused", n_refused));
     (void)welcome(a, refused, n_refused); // false: `closed` comes
+    credentials_each_message(a->agents->core->credentials, send_credentials, a);
     volume_proofs_go_on(a);
     return OK;
 }

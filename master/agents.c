@@ -164,6 +164,14 @@ bool agent_send(struct agent *a, Sluice__V1__MasterMessage *m) {
     return a->session != NULL && !a->session->refused && rpc_send(a->session->rpc, &m->base);
 }
 
+size_t agents_tell(struct agents *as, Sluice__V1__MasterMessage *m) {
+    size_t n = 0;
+    for (struct agent *a = as->all; a != NULL; a = a->next) {
+        n += agent_send(a, m);
+    }
+    return n;
+}
+
 enum err agents_drain(struct agents *as, const char *agent, bool draining,
                       struct failure *ret_failure) {
     struct agent *a = agent_find(as, agent);

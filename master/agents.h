@@ -41,6 +41,8 @@ MUST_CHECK enum err agents_drain(struct agents *a, const char *agent, bool drain
 // The loop runs: if it did not for a while (a stopped process, a suspended machine), what the
 // agents sent meanwhile has not been read yet, and none of them is to be taken for lost.
 void agents_loop_runs(struct agents *a);
+// The same message to all that are connected. How many.
+size_t agents_tell(struct agents *a, Sluice__V1__MasterMessage *m);
 size_t agents_connected(const struct agents *a);
 void agents_say_goodbye(struct agents *a); // the master stops
 

@@ -3,6 +3,7 @@
 
 #include "master/agents.h"
 #include "master/callbacks.h"
+#include "master/credentials.h"
 #include "master/database.h"
 #include "master/flow.h"
 #include "master/planner.h"
@@ -52,6 +53,9 @@ static enum err make_parts(struct core *c) {
     if (e == OK) {
         e = flows_new(c, &c->flows);
     }
+    if (e == OK) {
+        e = credentials_new(c, &c->credentials);
+    }
     return e;
 }
 
@@ -95,6 +99,7 @@ void core_free(struct core *c) {
     agents_free(c->agents);
     scheduler_free(c->scheduler);
     core_dispatch_deinit(c);
+    credentials_free(c->credentials);
     signing_key_free(c->key);
     free(c);
 }

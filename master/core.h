@@ -12,6 +12,7 @@
 
 struct agents;
 struct callbacks;
+struct credentials;
 struct database;
 struct flows;
 struct planner;
@@ -28,12 +29,13 @@ struct core {
     bool stopping;              // nothing new begins
     struct signing_key *key;    // signs tickets; kept in the state directory
     struct database *database;
-    struct flows *flows;         // flow.h
-    struct planner *planner;     // planner.h
-    struct scheduler *scheduler; // scheduler.h
-    struct agents *agents;       // agents.h
-    struct callbacks *callbacks; // callbacks.h; NULL: they are off
-    struct {                     // core_dispatch()'s
+    struct flows *flows;             // flow.h
+    struct planner *planner;         // planner.h
+    struct scheduler *scheduler;     // scheduler.h
+    struct agents *agents;           // agents.h
+    struct callbacks *callbacks;     // callbacks.h; NULL: they are off
+    struct credentials *credentials; // credentials.h
+    struct {                         // core_dispatch()'s
         struct loop_timer *wake;
         bool busy;
         struct order *orders; // that agents are still to be told, in order

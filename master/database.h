@@ -165,6 +165,20 @@ void change_outbox_dead(struct change *c, const char *flow, uint64_t outbox_id, 
 // A dead one is to be sent again, with all its attempts. Does nothing if there is none.
 void change_outbox_revive(struct change *c, const char *flow, uint64_t seq);
 
+// Keys to object stores, sealed; the row's name is that of the keys.
+struct credential_row {
+    const char *name;
+    int64_t updated_ms;
+    struct blob sealed;
+};
+void change_credential_put(struct change *c, const struct credential_row *row);
+void change_credential_remove(struct change *c, const char *name);
+typedef void database_credentials_fn(void *arg, enum err result, const struct credential_row *rows,
+                                     size_t n_rows, bool more);
+// By name. In order with writes.
+void database_credentials(struct database *d, uint32_t limit, database_credentials_fn *done,
+                          void *arg);
+
 struct outbox_row {
     uint64_t id;
     const char *flow;

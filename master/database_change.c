@@ -151,6 +151,18 @@ void change_outbox_revive(struct change *c, const char *flow, uint64_t seq) {
     }
 }
 
+void change_credential_put(struct change *c, const struct credential_row *row) {
+    struct row *r = add_row(c, ROW_CREDENTIAL_PUT, row->name);
+    if (r != NULL) {
+        row_number(r, (uint64_t)row->updated_ms);
+        row_blob(c, r, row->sealed);
+    }
+}
+
+void change_credential_remove(struct change *c, const char *name) {
+    (void)add_row(c, ROW_CREDENTIAL_REMOVE, name);
+}
+
 // Stored as the numbers themselves, so that a later version may append some.
 static void progress_numbers(const struct flow_progress *p, uint8_t ret_bytes[18 * 8]) {
     const uint64_t n[18] = {

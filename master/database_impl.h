@@ -45,6 +45,8 @@ enum row_kind {
     ROW_ACKS_SYNCED,
     ROW_OBJECT_FAILED,
     ROW_FAILED_DROP,
+    ROW_CREDENTIAL_PUT,
+    ROW_CREDENTIAL_REMOVE,
     ROW_KIND_COUNT,
 };
 enum { ROW_TEXTS = 3, ROW_NUMBERS = 16, ROW_BLOBS = 3 };
@@ -81,6 +83,7 @@ enum query_kind {
     QUERY_SEEN,             // flow, object: the walk; blob: digests
     QUERY_ACKS,             // flow, object, text: the agent; from, limit
     QUERY_WRITERS,          // flow, object
+    QUERY_CREDENTIALS,      // limit
 };
 struct query {
     enum query_kind kind;

@@ -262,6 +262,24 @@ void database_outbox_dead(struct database *d, uint64_t after_id, uint32_t limit,
     }
 }
 
+// ---- credentials ----
+static void deliver_credentials(struct request *r) {
+    r->done.credentials(r->arg, r->result, r->query.rows, r->query.n_rows, r->query.more);
+}
+
+void database_credentials(struct database *d, uint32_t limit, database_credentials_fn *done,
+                          void *arg) {
+    struct request *r = new_query(d, QUERY_CREDENTIALS, NULL, arg);
+    if (r == NULL) {
+        done(arg, ERR_NO_MEMORY, NULL, 0, false);
+        return;
+    }
+    r->query.limit = limit;
+    r->deliver = deliver_credentials;
+    r->done.credentials = done;
+    database_request_write(d, r);
+}
+
 // ---- the planner's ----
 static void deliver_plan(struct request *r) {
     r->done.plan(r->arg, r->result, &r->query.plan);

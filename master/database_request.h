@@ -27,6 +27,7 @@ struct request {
         database_events_fn *events;
         database_failed_fn *failed;
         database_outbox_fn *outbox;
+        database_credentials_fn *credentials;
         void (*plan)(void *arg, enum err result, const struct plan_answer *plan);
         void (*tasks)(void *arg, enum err result, const struct tasks_answer *a);
         database_tasks_fn *waiting;

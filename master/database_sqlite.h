@@ -36,6 +36,7 @@ enum sqlite_statement {
     SQL_FAILED,
     SQL_OUTBOX,
     SQL_OUTBOX_DEAD,
+    SQL_CREDENTIALS,
     SQL_PLAN,
     SQL_TASKS,
     SQL_TASKS_LIST,

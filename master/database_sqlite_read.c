@@ -52,6 +52,8 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
         " AND not_before_ms < " SQLITE_OUTBOX_NOT_ITS_TURN " ORDER BY not_before_ms, id LIMIT ?3",
     [SQL_OUTBOX_DEAD] = "SELECT " OUTBOX_COLUMNS " WHERE dead_ms > 0 AND id > ?2"
                         " ORDER BY id LIMIT ?3",
+    [SQL_CREDENTIALS] = "SELECT name, updated_ms, sealed FROM credential WHERE name > ?1"
+                        " ORDER BY name LIMIT ?2",
     [SQL_PLAN] = "SELECT body, progress FROM plan WHERE flow = ?1",
     [SQL_TASKS] = "SELECT " TASK_COLUMNS " WHERE flow = ?1 AND status = 0 AND stage <= ?2"
                   " AND kind <> 1 ORDER BY stage, rank, task_id",
@@ -230,6 +232,13 @@ static bool read_outbox(sqlite3_stmt *st, struct arena *a, void *row) {
            sqlite_column_blob(st, 4, a, &o->body);
 }
 
+static bool read_credential(sqlite3_stmt *st, struct arena *a, void *row) {
+    struct credential_row *c = row;
+    c->name = sqlite_column_text(st, 0, a);
+    c->updated_ms = sqlite3_column_int64(st, 1);
+    return c->name != NULL && sqlite_column_blob(st, 2, a, &c->sealed);
+}
+
 // Steps through @st and gathers up to @limit rows; one more than that only sets q->more.
 static enum err gather(struct store_sqlite *s, sqlite3_stmt *st, struct query *q, struct arena *a,
                        size_t row_bytes, bool (*read_row)(sqlite3_stmt *, struct arena *, void *),
@@ -342,6 +351,9 @@ enum err sqlite_read(struct store *store, struct query *q, struct arena *a,
     case QUERY_OUTBOX_DEAD:
         return read_simple(s, q, a, SQL_OUTBOX_DEAD, true, sizeof(struct outbox_row), read_outbox,
                            ret_failure);
+    case QUERY_CREDENTIALS:
+        return read_simple(s, q, a, SQL_CREDENTIALS, false, sizeof(struct credential_row),
+                           read_credential, ret_failure);
     case QUERY_PLAN:
     case QUERY_TASKS:
     case QUERY_TASKS_WAITING:

@@ -131,6 +131,9 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                            " path, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"},
     [ROW_FAILED_DROP] = {"DELETE FROM object_failed WHERE flow = ?1 AND walk = ?2 AND walk <> 0"
                          " AND generation < ?3"},
+    [ROW_CREDENTIAL_PUT] = {"INSERT OR REPLACE INTO credential (name, updated_ms, sealed)"
+                            " VALUES (?1, ?2, ?3)"},
+    [ROW_CREDENTIAL_REMOVE] = {"DELETE FROM credential WHERE name = ?1"},
 };
 
 const char *const *sqlite_row_statements(enum row_kind kind) {

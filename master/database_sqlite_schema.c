@@ -72,6 +72,9 @@ static const char *const steps[] = {
     "ALTER TABLE outbox ADD COLUMN error TEXT NOT NULL DEFAULT '';"
     "CREATE INDEX outbox_due ON outbox (dead_ms, not_before_ms, id);"
     "CREATE INDEX outbox_flow ON outbox (flow, dead_ms, id);",
+    // 2 → 3
+    "CREATE TABLE credential (name TEXT PRIMARY KEY, updated_ms INTEGER NOT NULL,"
+    "  sealed BLOB NOT NULL) STRICT;",
 };
 
 static enum err read_number(sqlite3 *db, const char *sql, int *ret_number,

@@ -108,6 +108,16 @@ void flow_resume(struct core *c, struct flow *f, unsigned holder,
 void flow_terminate(struct core *c, struct flow *f, const char *reason,
                     void (*done)(void *arg, const struct failure *failure), void *arg);
 
+// ---- keys to object stores (flow_credentials.c) ----
+// Is this what keys that a store refuses look like?
+bool flow_may_lack_credentials(const struct flow *f, enum err e);
+// Suspends it with that reason, which is also its error, until flows_go_on_with_credentials().
+// Does nothing if it is already.
+void flow_suspend_for_credentials(struct core *c, struct flow *f, const struct failure *why,
+                                  const char *agent);
+// There are other keys of that name: flows that were suspended so, and use them, go on. How many.
+size_t flows_go_on_with_credentials(struct flows *fl, const char *name);
+
 // ---- for the planner ----
 // rsync's rules for a source named without a trailing '/': a directory goes below the
 // destination under its own name, and so does a file if the destination is a directory. The

@@ -8,6 +8,7 @@
 #include "master/agents.h"
 #include "master/callbacks.h"
 #include "master/core.h"
+#include "master/credentials.h"
 #include "master/database.h"
 #include "master/flow.h"
 #include "master/services.h"
@@ -39,8 +40,9 @@ struct master {
 };
 
 static enum err serve(struct master *m, struct failure *f) {
-    static const char *const services[] = {"sluice.v1.FlowService", "sluice.v1.ClusterService",
-                                           "sluice.v1.AgentService", "grpc.health.v1.Health", NULL};
+    static const char *const services[] = {
+        "sluice.v1.FlowService",  "sluice.v1.ClusterService", "sluice.v1.CredentialService",
+        "sluice.v1.AgentService", "grpc.health.v1.Health",    NULL};
     const struct master_options *o = m->options;
     const struct rpc_tls tls = {
         .certificate = o->tls_certificate, .key = o->tls_key, .ca = o->tls_ca};
@@ -51,6 +53,7 @@ static enum err serve(struct master *m, struct failure *f) {
     flow_service_add(m->server, m->core);
     callback_service_add(m->server, m->core);
     cluster_service_add(m->server, m->core);
+    credential_service_add(m->server, m->core);
     agent_service_add(m->server, m->core);
     rpc_health_add(m->server);
     enum err e = rpc_reflection_add(m->server, descriptors_bytes(), descriptors_len(), services);
@@ -98,10 +101,19 @@ static void on_loaded(void *arg, const struct failure *failure) {
     become_ready(m, NULL);
 }
 
-static void load(void *arg) {
+static void on_credentials(void *arg, const struct failure *failure) {
     struct master *m = arg;
+    if (failure != NULL) {
+        become_ready(m, failure);
+        return;
+    }
     flows_load(m->core->flows, on_loaded, m);
     callbacks_wake(m->core->callbacks); // those of the master before this one
+}
+
+static void load(void *arg) {
+    struct master *m = arg;
+    credentials_load(m->core->credentials, on_credentials, m);
 }
 
 static void *run(void *arg) {

@@ -277,6 +277,7 @@ struct outcome {
     struct failure failure; // err OK: none
     const char *failure_agent;
     bool done, retryable;
+    bool lacks_credentials; // a store refused its keys: the flow is suspended after
 };
 void outcome_apply(struct work *take_w, const struct outcome *o);
 // The task's row goes, or becomes a CLEANUP for leases that left something behind.
@@ -293,6 +294,11 @@ void work_count(struct work *w, const struct task_row *row, const struct walk_co
 struct directory *plan_count(struct plan *pl, const struct task_row *row,
                              const struct walk_counts *add);
 
+// ---- planner_refused.c ----
+// The first failure that says that a store refused its keys, once they had worked for a while;
+// err OK: none.
+void plan_find_refused_keys(const struct plan *pl, const Sluice__V1__TaskResult *m,
+                            const struct failure *whole, struct failure *ret_failure);
 // ---- planner_list.c ----
 void list_result(struct work *w, const struct outcome *o);
 // ---- planner_large.c ----

@@ -227,8 +227,9 @@ static bool part_falls_short(struct work *w, const struct outcome *o, struct lar
     if (f.err == OK && failed) {
         f = reason_of(o);
     }
-    bool may = !failed || ((o->retryable || f.err == ERR_INTERNAL) &&
-                           (done > 0 || o->task->row.attempt < plan_retries(w->plan)));
+    bool may = !failed || o->lacks_credentials ||
+               ((o->retryable || f.err == ERR_INTERNAL) &&
+                (done > 0 || o->task->row.attempt < plan_retries(w->plan)));
     if (!may) {
         large_failed(w, l, &f, o->failure_agent);
         return false;

@@ -16,7 +16,8 @@ static void path_of(const struct planned_task *t, size_t index, struct object_en
 static bool give_back(struct work *w, const struct outcome *o, struct directory *d, size_t index) {
     struct plan *pl = w->plan;
     bool failed = o->failure.err != OK;
-    bool again = !failed || (o->retryable && d->row.attempt + 1 < plan_retries(pl));
+    bool again =
+        !failed || o->lacks_credentials || (o->retryable && d->row.attempt + 1 < plan_retries(pl));
     if (!again && d->row.depth == 0) {
         return false;
     }

@@ -108,7 +108,8 @@ void work_conclude(struct work *w, struct planned_task *t, struct epoch epoch) {
 }
 
 bool outcome_may_retry(const struct outcome *o) {
-    return o->retryable && o->task->row.attempt < plan_retries(o->task->plan);
+    return o->lacks_credentials ||
+           (o->retryable && o->task->row.attempt < plan_retries(o->task->plan));
 }
 
 static void set_avoid(struct task_row *row, const struct outcome *o) {
@@ -125,7 +126,7 @@ void work_retry(struct work *w, const struct outcome *o, bool counts) {
     w->concluded = t;
     lease_remove(t, o->epoch);
     change_lease_remove(w->change, t->row.task_id, o->epoch);
-    if (counts) {
+    if (counts && !o->lacks_credentials) {
         t->row.not_before_ms =
             planner_wall_ms(p) + planner_backoff_ms(p, t->row.attempt, o->failure.err);
         t->row.attempt++;
@@ -199,7 +200,9 @@ static void object_failed(struct ending *e, const struct object_entry *o,
         (void)failure_set(&f, ERR_INTERNAL, "task", o->path, o->path_len,
                           "the agent gave no reason");
     }
-    if (retryable && out->task->row.attempt < plan_retries(e->w->plan)) {
+    if (out->lacks_credentials && flow_may_lack_credentials(e->w->plan->flow, f.err)) {
+        keep(e, &e->rest, o, &e->rest_bytes);
+    } else if (retryable && out->task->row.attempt < plan_retries(e->w->plan)) {
         e->again_why = f.err;
         keep(e, &e->again, o, &e->again_bytes);
     } else if (!e->stale) {
@@ -450,9 +453,19 @@ void planner_result(struct planner *p, const char *agent, const Sluice__V1__Task
             o.failure_agent = m->failure->agent;
         }
     }
+    struct failure refused = {0};
+    char flow[IDENT_SIZE];
+    memcpy(flow, t->plan->id, sizeof flow);
+    plan_find_refused_keys(t->plan, m, &o.failure, &refused);
+    o.lacks_credentials = refused.err != OK;
+    o.retryable = o.retryable || o.lacks_credentials;
     add_times(&t->plan->body.exact, m);
     add_shares(t->plan->flow, agent, m);
     outcome_apply(w, &o);
+    struct flow *f = o.lacks_credentials ? flows_find(p->core->flows, flow) : NULL;
+    if (f != NULL) {
+        flow_suspend_for_credentials(p->core, f, &refused, agent);
+    }
 }
 
 void planner_unrunnable(struct planner *p, uint64_t task_id, enum err why) {

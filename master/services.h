@@ -9,6 +9,7 @@ struct rpc_server;
 
 void flow_service_add(struct rpc_server *s, struct core *c);
 void callback_service_add(struct rpc_server *s, struct core *c);
+void credential_service_add(struct rpc_server *s, struct core *c);
 void cluster_service_add(struct rpc_server *s, struct core *c);
 
 #endif

@@ -8,6 +8,7 @@
 #include "master/agents.h"
 #include "master/callback_target.h"
 #include "master/core.h"
+#include "master/credentials.h"
 #include "master/database.h"
 #include "master/flow.h"
 
@@ -203,6 +204,9 @@ static enum err begin(struct submission *s, const Sluice__V1__FlowSpec *spec,
     if (e == OK && strlen(request_id) > SUBMIT_TEXT_MAX) {
         e = failure_set(f, ERR_INVALID, "submit", NULL, 0, "request_id has more than %d bytes",
                         SUBMIT_TEXT_MAX);
+    }
+    if (e == OK) {
+        e = credentials_check(s->core->credentials, spec->credentials, spec->n_credentials, f);
     }
     if (e == OK) {
         e = find_owner(spec, peer, &owner, f);

@@ -73,7 +73,6 @@ static enum err check_built(const Sluice__V1__FlowSpec *s, struct failure *f) {
         const char *field;
     } missing[] = {
         {s->run_as[0] != '\0', "run_as"},
-        {s->n_credentials > 0, "credentials"},
         {s->delete_extra != 0, "delete_extra"},
         {s->dry_run != 0, "dry_run"},
         {s->limits != NULL && s->limits->bytes_per_s != 0, "limits.bytes_per_s"},

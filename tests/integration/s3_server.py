@@ -157,6 +157,22 @@ class S3Server:
         self.spawn("radosgw", "-c", conf, "-f", "-n", "client.rgw")
         self.until(self.answers, "the gateway")
 
+    def admin(self, *arguments):
+        return self.run("radosgw-admin", "-c", self.environment["CEPH_CONF"], "-n", "client.rgw", *arguments)
+
+    def add_key(self, user="test"):
+        """Another pair of keys for the same user."""
+        key = secrets.token_hex(10), secrets.token_hex(20)
+        self.admin("key", "create", f"--uid={user}", "--key-type=s3", f"--access-key={key[0]}",
+                   f"--secret-key={key[1]}")
+        return key
+
+    def add_user(self, name):
+        key = secrets.token_hex(10), secrets.token_hex(20)
+        self.admin("user", "create", f"--uid={name}", f"--display-name={name}", f"--access-key={key[0]}",
+                   f"--secret-key={key[1]}")
+        return key
+
     def stop(self):
         for process in reversed(self.processes):
             if process.poll() is None:

@@ -83,6 +83,8 @@ class Proxy:
 
     def __init__(self, upstream_port):
         self.busy = self.cut = self.flip = 0
+        self.expire_after = None  # parts; then only requests with the accepted key are served
+        self.accepted_key = ("no such key", "")
         self.lock = threading.Lock()
         self.requests, self.bytes_up, self.bytes_down, self.spoilt = 0, 0, 0, 0
         self.chance = random.Random(1)
@@ -96,15 +98,20 @@ class Proxy:
             def log_message(self, *arguments):
                 pass
 
+            def answer(self, status, text):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text if self.command != "HEAD" else b"")
+
             def serve(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 what = proxy.count(self.command, self.path, len(body))
+                if proxy.is_expired(self.headers.get("Authorization", "")):
+                    self.answer(400, b"<Error><Code>ExpiredToken</Code><Message>they were good once</Message></Error>")
+                    return
                 if what == "busy":
-                    text = b"<Error><Code>SlowDown</Code><Message>spoilt</Message></Error>"
-                    self.send_response(503)
-                    self.send_header("Content-Length", str(len(text)))
-                    self.end_headers()
-                    self.wfile.write(text if self.command != "HEAD" else b"")
+                    self.answer(503, b"<Error><Code>SlowDown</Code><Message>spoilt</Message></Error>")
                     return
                 upstream = http.client.HTTPConnection("127.0.0.1", upstream_port, timeout=120)
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -144,6 +151,11 @@ class Proxy:
         self.server = Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def is_expired(self, authorization):
+        with self.lock:
+            return (self.expire_after is not None and len(self.put) >= self.expire_after
+                    and f"Credential={self.accepted_key[0]}/" not in authorization)
 
     def count(self, method, path, n_bytes):
         with self.lock:

@@ -281,3 +281,60 @@ def test_refusals_name_bucket_key_and_request(begin, server, buckets):
     assert done.returncode != 0 and "nowhere" in done.stderr.decode()
     done = cluster.sluice("cp", f"s3://{buckets[0]}/not/there", f"b:{cluster.root('b')}/x")
     assert done.returncode == 1 and "not/there" in done.stderr.decode()
+
+def test_keys_that_expire_suspend_the_flow_until_there_are_others(begin, server, s3, buckets):
+    proxy = Proxy(server.port)
+    try:
+        cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 1}, settings={"agent.slots": 2})
+        source = cluster.root("a") / "tree"
+        make_tree(source, 96 * MIB)
+        proxy.expire_after = 3  # parts; then no request with these keys is served
+        flow = cluster.submit(f"a:{source}/", f"s3://{buckets[0]}/")
+        cluster.until(lambda: cluster.show(flow)["state"] == "SUSPENDED", "the flow to be suspended")
+        now = cluster.show(flow)
+        assert now["suspended_by"] == ["credentials"], now
+        assert "ExpiredToken" in now["error"]["message"] and now["error"]["code"] == "UNAUTHENTICATED", now
+        # Keys that are none do not help: it is suspended again. Then those that do.
+        proxy.accepted_key = second = server.add_key()
+        keys = {**cluster.environment, "AWS_ACCESS_KEY_ID": second[0], "AWS_SECRET_ACCESS_KEY": second[1]}
+        cluster.kill("master", signal.SIGKILL)  # what the agents know is lost with nobody
+        cluster.until(lambda: cluster.agents_now() and all(a["connected"] for a in cluster.agents_now()), "the master")
+        done = cluster.sluice("credentials", "update", "s3", "--json", env=keys)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["flows_resumed"] == 1
+        assert cluster.wait(flow)["outcome"] == "delivered", cluster.show(flow)
+        assert_store_has(s3, buckets[0], "", source)
+        assert s3.uploads(buckets[0]) == 0
+        # They are kept for agents that come later, and shown to nobody.
+        cluster.kill("a-1", signal.SIGKILL)
+        cluster.cp(f"s3://{buckets[0]}/whole", f"a:{cluster.root('a')}/back")
+        assert (cluster.root("a") / "back").read_bytes() == (source / "whole").read_bytes()
+        listed = [json.loads(line) for line in cluster.sluice("credentials", "--json").stdout.splitlines()]
+        assert [c["name"] for c in listed] == ["s3"]
+        for path in (cluster.directory / "up").rglob("*"):
+            if path.is_file():
+                assert second[1].encode() not in path.read_bytes(), path
+    finally:
+        proxy.stop()
+
+
+def test_a_flow_names_the_keys_that_it_uses(begin, server, s3, buckets):
+    cluster = begin(sites={"a": 1})
+    own = server.add_user("other")
+    theirs = S3Client(server.endpoint, *own)
+    bucket = buckets[0] + "-of-other"
+    theirs.make_bucket(bucket)
+    theirs.put(bucket, "mine", b"only for me")
+    target = cluster.root("a") / "mine"
+    done = cluster.sluice("cp", f"s3://{bucket}/mine", f"a:{target}")
+    assert done.returncode == 1 and b"AccessDenied" in done.stderr, done.stderr
+    done = cluster.sluice("cp", "--credentials", "other", f"s3://{bucket}/mine", f"a:{target}")
+    assert done.returncode != 0 and b"credentials update other" in done.stderr, done.stderr
+    keys = {**cluster.environment, "AWS_ACCESS_KEY_ID": own[0], "AWS_SECRET_ACCESS_KEY": own[1]}
+    assert cluster.sluice("credentials", "update", "other", env=keys).returncode == 0
+    cluster.cp(f"s3://{bucket}/mine", f"a:{target}", "--credentials", "other")
+    assert target.read_bytes() == b"only for me"
+    cluster.cp(f"a:{target}", f"s3://{bucket}/again", "--credentials", "s3=other")
+    assert theirs.get(bucket, "again") == b"only for me"
+    assert cluster.sluice("credentials", "remove", "other").returncode == 0
+    assert cluster.sluice("cp", "--credentials", "other", f"s3://{bucket}/mine", f"a:{target}").returncode != 0

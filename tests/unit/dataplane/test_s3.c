@@ -48,8 +48,14 @@ static struct object_entry file(const char *path, uint64_t size) {
     };
 }
 
+static struct s3_client *new_client(void) {
+    struct s3_client *c = NULL;
+    assert_ok(s3_client_new(scripted.store, NULL, &c, NULL));
+    return c;
+}
+
 static struct sink *make_sink(void) {
-    struct sink_s3_options o = {.store = scripted.store, .root = ROOT, .root_len = 1};
+    struct sink_s3_options o = {.take_client = new_client(), .root = ROOT, .root_len = 1};
     struct sink *s;
     assert_ok(sink_s3_new(&o, &s, NULL));
     return s;
@@ -120,7 +126,7 @@ static void list(const char *root, const char *path, uint64_t look_bytes, struct
     const uint8_t *bytes;
     size_t len;
     struct walk_sink sink = {on_page, on_failed, l};
-    assert_ok(s3_client_new(scripted.store, &c, NULL));
+    assert_ok(s3_client_new(scripted.store, NULL, &c, NULL));
     struct walk_s3_options o = {.client = c,
                                 .root = (const uint8_t *)root,
                                 .root_len = strlen(root),
@@ -376,7 +382,7 @@ static void reads_survive_what_breaks_off_and_see_what_changed(void **state) {
     scripted_store_put(&scripted, "src/empty", "", 0);
     list("b/src", "", UINT64_MAX, &l, &t);
     assert_int_equal(t.count, 3);
-    assert_ok(source_s3_new(scripted.store, (const uint8_t *)"b/src", 5, &t, &s, NULL));
+    assert_ok(source_s3_new(new_client(), (const uint8_t *)"b/src", 5, &t, &s, NULL));
     struct source_range big = {.index = find(&t, "big"), .length = size};
     struct source_range middle = {.index = find(&t, "big"), .offset = MIB + 1, .length = MIB};
     struct source_range small = {.index = find(&t, "small"), .length = 5};
@@ -421,7 +427,7 @@ static void a_copy_within_the_store_moves_no_bytes(void **state) {
     struct sink *s = make_sink();
     scripted_store_put(&scripted, "from/k", "copied", 6);
     list("b/from", "", UINT64_MAX, &l, &t);
-    assert_ok(source_s3_new(scripted.store, (const uint8_t *)"b/from", 6, &t, &source, NULL));
+    assert_ok(source_s3_new(new_client(), (const uint8_t *)"b/from", 6, &t, &source, NULL));
     assert_ptr_equal(source_capabilities(source)->store, sink_capabilities(s)->store);
     object_table_get(&t, 0, &e);
     assert_ok(source_origin(source, 0, &origin));
@@ -503,7 +509,7 @@ static void what_is_there_is_told_of_objects_prefixes_and_nothing(void **state) 
     struct s3_client *c;
     struct object_table_builder b;
     scripted_store_put(&scripted, "look/obj", "12345", 5);
-    assert_ok(s3_client_new(scripted.store, &c, NULL));
+    assert_ok(s3_client_new(scripted.store, NULL, &c, NULL));
     struct walk_s3_options o = {.client = c, .root = ROOT, .root_len = 1};
     object_table_init(&b);
     assert_ok(walk_s3_look(&o, (const uint8_t *)"look/obj", 8, &b, NULL));
@@ -532,7 +538,7 @@ static void an_aborted_client_says_cancelled(void **state) {
     (void)state;
     struct s3_client *c;
     struct s3_call call = {.operation = "ListBuckets", .method = "GET", .bucket = "b"};
-    assert_ok(s3_client_new(scripted.store, &c, NULL));
+    assert_ok(s3_client_new(scripted.store, NULL, &c, NULL));
     s3_client_abort(c);
     assert_err(s3_run(c, &call, NULL), ERR_CANCELLED);
     s3_end(&call);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the keys to a store come from: the configuration, the standard environment
 // (AWS_ACCESS_KEY_ID, …), or the files that the AWS tools share (~/.aws/credentials and config).
-#ifndef DATAPLANE_S3_CREDENTIALS_H
-#define DATAPLANE_S3_CREDENTIALS_H
+#ifndef COMMON_S3_CREDENTIALS_H
+#define COMMON_S3_CREDENTIALS_H
 
 #include "common/failure.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dataplane/s3_credentials.h"
+#include "common/s3_credentials.h"
 
 #include "common/cleanup.h"
 
