@@ -109,7 +109,8 @@ static enum err send_lease(struct agent *a, const struct scheduler_command *cmd)
     m.sources = sources->pointers;
     m.expires_ms = sources->ticket.expires_ms;
     m.attempt = attempt;
-    const struct flow *f = flows_find(a->agents->core->flows, spec->flow_id);
+    struct flows *flows = a->agents->core->flows;
+    const struct flow *f = flows != NULL ? flows_find(flows, spec->flow_id) : NULL;
     if (f != NULL) {
         m.n_credentials = f->spec->n_credentials;
         m.credentials = f->spec->credentials;

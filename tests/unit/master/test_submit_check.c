@@ -85,10 +85,6 @@ static void what_is_not_built_is_refused_by_name(void **state) {
     w.spec.run_as = text;
     refused(ERR_UNIMPLEMENTED, "run_as");
     setup(NULL);
-    w.spec.credentials = one;
-    w.spec.n_credentials = 1;
-    refused(ERR_UNIMPLEMENTED, "credentials");
-    setup(NULL);
     w.spec.after = one;
     w.spec.n_after = 1;
     refused(ERR_INVALID, "after");
