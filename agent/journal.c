@@ -364,12 +364,13 @@ bool journal_holds(struct journal *j, uint64_t task_id, uint64_t term, uint64_t 
 }
 
 void journal_each_lease(struct journal *j,
-                        void (*each)(void *user, uint64_t task_id, uint64_t term, uint64_t counter),
+                        void (*each)(void *user, uint64_t number, uint64_t task_id, uint64_t term,
+                                     uint64_t counter),
                         void *user) {
     pthread_mutex_lock(&j->lock);
     for (const struct kept *k = j->first; k != NULL; k = k->next) {
         if (k->number > j->committed_through) {
-            each(user, k->task_id, k->term, k->counter);
+            each(user, k->number, k->task_id, k->term, k->counter);
         }
     }
     pthread_mutex_unlock(&j->lock);

@@ -48,9 +48,10 @@ MUST_CHECK enum err journal_next(struct journal *j, uint64_t after,
 void journal_committed(struct journal *j, uint64_t through);
 // Is a result of this lease kept?
 bool journal_holds(struct journal *j, uint64_t task_id, uint64_t term, uint64_t counter);
-// Calls @each for the lease of each result that is kept, with the journal's lock.
+// Calls @each for each result that is kept, with its lease and the journal's lock.
 void journal_each_lease(struct journal *j,
-                        void (*each)(void *user, uint64_t task_id, uint64_t term, uint64_t counter),
+                        void (*each)(void *user, uint64_t number, uint64_t task_id, uint64_t term,
+                                     uint64_t counter),
                         void *user);
 bool journal_is_empty(struct journal *j); // all that was appended is committed
 uint64_t journal_next_number(struct journal *j);

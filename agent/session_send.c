@@ -61,17 +61,18 @@ struct lease_list {
     bool failed;     // no memory
 };
 
-static void lease_list_add(struct lease_list *l, uint64_t task_id, uint64_t term, uint64_t counter,
-                           uint64_t bytes, uint64_t objects) {
+// NULL: no more.
+static struct lease_item *lease_list_add(struct lease_list *l, uint64_t task_id, uint64_t term,
+                                         uint64_t counter) {
     if (l->n == REGISTER_MAX_LEASES || l->failed) {
-        return;
+        return NULL;
     }
     if (l->n == l->cap) {
         size_t cap = l->cap == 0 ? 64 : 2 * l->cap;
         struct lease_item *items = realloc(l->items, cap * sizeof *items);
         if (items == NULL) {
             l->failed = true;
-            return;
+            return NULL;
         }
         l->items = items;
         l->cap = cap;
@@ -83,25 +84,32 @@ static void lease_list_add(struct lease_list *l, uint64_t task_id, uint64_t term
     i->ref.task_id = task_id;
     i->epoch.term = term;
     i->epoch.counter = counter;
-    i->progress.bytes = bytes;
-    i->progress.objects = objects;
+    return i;
 }
 
 static void add_held(void *user, const struct lease *l) {
     const Sluice__V1__Lease *m = l->message;
-    lease_list_add(user, m->spec->task_id, m->epoch->term, m->epoch->counter, 0, 0);
+    (void)lease_list_add(user, m->spec->task_id, m->epoch->term, m->epoch->counter);
 }
 
 static void add_running(void *user, const struct lease *l) {
     const Sluice__V1__Lease *m = l->message;
+    struct lease_item *i = NULL;
     if (l->is_running) {
-        lease_list_add(user, m->spec->task_id, m->epoch->term, m->epoch->counter,
-                       atomic_load(&l->control.bytes), atomic_load(&l->control.objects));
+        i = lease_list_add(user, m->spec->task_id, m->epoch->term, m->epoch->counter);
+    }
+    if (i != NULL) {
+        i->progress.bytes = atomic_load(&l->control.bytes);
+        i->progress.objects = atomic_load(&l->control.objects);
     }
 }
 
-static void add_kept(void *user, uint64_t task_id, uint64_t term, uint64_t counter) {
-    lease_list_add(user, task_id, term, counter, 0, 0);
+static void add_kept(void *user, uint64_t number, uint64_t task_id, uint64_t term,
+                     uint64_t counter) {
+    struct lease_item *i = lease_list_add(user, task_id, term, counter);
+    if (i != NULL) {
+        i->ref.result = number;
+    }
 }
 
 // After the last was added: the items do not move any more.

@@ -162,6 +162,16 @@ static enum err describe(struct agent *a, const Sluice__V1__Register *m) {
     return agent_set_volumes(a, m->volumes, m->n_volumes);
 }
 
+// The agent does not know that its last word on this lease was judged: nobody works on it.
+static bool is_over(struct agent *a, const Sluice__V1__LeaseRef *l, struct epoch epoch,
+                    int64_t now_ms) {
+    if (l->result == 0 || !agent_result_was_judged(a, l->result)) {
+        return false;
+    }
+    scheduler_released(a->agents->core->scheduler, a->name, l->task_id, epoch, now_ms);
+    return true;
+}
+
 // Tells the scheduler what the agent holds; those it may not go on with are collected.
 static size_t report_leases(struct agent *a, const Sluice__V1__Register *m,
                             Sluice__V1__LeaseRef **refused) {
@@ -170,9 +180,12 @@ static size_t report_leases(struct agent *a, const Sluice__V1__Register *m,
     size_t n = 0;
     for (size_t i = 0; i < m->n_leases; i++) {
         const Sluice__V1__LeaseRef *l = m->leases[i];
-        if (l->epoch != NULL &&
-            !scheduler_agent_holds(s, a->name, l->task_id,
-                                   (struct epoch){l->epoch->term, l->epoch->counter}, now_ms)) {
+        if (l->epoch == NULL) {
+            continue;
+        }
+        struct epoch epoch = {l->epoch->term, l->epoch->counter};
+        if (!is_over(a, l, epoch, now_ms) &&
+            !scheduler_agent_holds(s, a->name, l->task_id, epoch, now_ms)) {
             refused[n++] = m->leases[i];
         }
     }

@@ -60,6 +60,11 @@ static struct agent_result *find(const struct agent *a, uint64_t number) {
     return NULL;
 }
 
+bool agent_result_was_judged(const struct agent *a, uint64_t number) {
+    const struct agent_result *r = find(a, number);
+    return number <= a->committed_through || (r != NULL && r->kept == NULL);
+}
+
 static int by_number(const struct agent_result *a, const struct agent_result *b) {
     return a->number < b->number ? -1 : a->number > b->number;
 }

@@ -137,6 +137,7 @@ void agent_silent_check(struct agents *as);
 
 // ---- agent_results.c ----
 void agent_result_arrived(struct agent *a, const Sluice__V1__TaskResult *m);
+bool agent_result_was_judged(const struct agent *a, uint64_t number);
 void agent_results_judge_kept(struct agents *as);
 void agent_results_reset(struct agent *a); // another state directory: numbers begin again
 void agent_results_free(struct agent *a);

@@ -110,7 +110,7 @@ static bool has_reported(const struct planner *p, const char *agent) {
 // Of an earlier term, and its agent did not mention it when it came back.
 static bool not_held(const struct planner *p, uint64_t task_id, const struct lease *l) {
     return l->epoch.term < p->core->term && has_reported(p, l->agent) &&
-           scheduler_holder(p->core->scheduler, task_id, l->epoch) == NULL;
+           !scheduler_lease_is_open(p->core->scheduler, l->agent, task_id, l->epoch);
 }
 
 bool lease_is_closed(struct planner *p, uint64_t task_id, const struct lease *l) {
@@ -120,7 +120,7 @@ bool lease_is_closed(struct planner *p, uint64_t task_id, const struct lease *l)
 int64_t plan_lease_deadline_ms(const struct plan *pl, const struct lease *l) {
     const struct planner *p = pl->planner;
     const struct master_options *o = p->core->options;
-    if (l->epoch.term < p->core->term) {
+    if (l->epoch.term < p->core->term && !has_reported(p, l->agent)) {
         return p->started_ms + o->hold_ms; // no master spoke to it since
     }
     return planner_mono_ms(p) + o->hold_ms + o->lost_after_ms + MARGIN_MS;

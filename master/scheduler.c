@@ -52,19 +52,15 @@ void scheduler_free(struct scheduler *s) {
         }
         sched_flow_free(s, f);
     }
-    struct sched_note *note, *next_note;
-    DL_FOREACH_SAFE(s->notes, note, next_note) {
-        if (note->kind == SCHED_CLOSED) {
-            DL_DELETE(s->notes, note);
-            free(CONTAINER_OF(note, struct sched_lease, closing));
-        }
-    }
     for (struct hash_node *n = s->agents.buckets ? hash_index_each(&s->agents, NULL) : NULL, *next;
          n != NULL; n = next) {
         next = hash_index_each(&s->agents, n);
         struct sched_agent *a = CONTAINER_OF(n, struct sched_agent, by_name);
         struct sched_lease *l, *next_lease;
         DL_FOREACH_SAFE(a->leases, l, next_lease) {
+            free(l);
+        }
+        DL_FOREACH_SAFE(a->closing, l, next_lease) {
             free(l);
         }
         sched_agent_free(s, a);
@@ -124,12 +120,7 @@ static void timer_fired(struct scheduler *s, struct sched_timer *t) {
             sched_queue_refresh(s, CONTAINER_OF(n, struct sched_queue, by_key));
         }
         break;
-    case TIMER_HELD:
-        for (struct hash_node *n = hash_index_each(&s->flows, NULL); n != NULL;
-             n = hash_index_each(&s->flows, n)) {
-            sched_flow_quiet(s, CONTAINER_OF(n, struct sched_flow, by_id));
-        }
-        break;
+    case TIMER_HELD: sched_flows_quiet(s); break;
     }
 }
 
@@ -174,7 +165,7 @@ static void fetch(struct scheduler *s, struct sched_note *n, struct scheduler_co
         struct sched_lease *l = CONTAINER_OF(n, struct sched_lease, closing);
         lease_command(l, c);
         struct sched_agent *a = l->agent;
-        a->n_closing--;
+        DL_DELETE(a->closing, l);
         free(l);
         sched_agent_forget_if_gone(s, a);
         break;

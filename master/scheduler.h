@@ -127,7 +127,8 @@ MUST_CHECK enum err scheduler_agent_up(struct scheduler *s, const struct schedul
                                        int64_t now_ms);
 // It reported, when it registered, that it still holds this lease of a task of an earlier or
 // this term. Before the task is added it is remembered; false: unknown or superseded: it must
-// stop (and say so: the lease is open until then).
+// stop (and say so: the lease is open until then). Not to be called for one whose result was
+// judged already: its agent may mention it as long as it does not know that.
 bool scheduler_agent_holds(struct scheduler *s, const char *agent, uint64_t task_id,
                            struct epoch epoch, int64_t now_ms);
 // After it came back: all leases that it holds and all results that it kept have been told.
@@ -176,6 +177,10 @@ MUST_CHECK enum err scheduler_result(struct scheduler *s, const char *agent, uin
 // Who may still act under this lease, as far as is known; NULL: nobody, it is not the newest of
 // its task. Valid until the next event.
 const char *scheduler_holder(const struct scheduler *s, uint64_t task_id, struct epoch epoch);
+// May this agent still act under this lease, or is its SCHED_CLOSED still to be fetched? Also of
+// one that is not the newest of its task.
+bool scheduler_lease_is_open(const struct scheduler *s, const char *agent, uint64_t task_id,
+                             struct epoch epoch);
 // The agent confirms that it does nothing more for this lease; the task is pending again.
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,
                         struct epoch epoch, int64_t now_ms);

@@ -47,7 +47,7 @@ void sched_agent_free(struct scheduler *s, struct sched_agent *a) {
 
 void sched_agent_forget_if_gone(struct scheduler *s, struct sched_agent *a) {
     bool remembered = a->reported && s->now_ms < s->options.held_until_ms;
-    if (!a->up && !remembered && a->n_leases == 0 && a->n_source == 0 && a->n_closing == 0) {
+    if (!a->up && !remembered && a->n_leases == 0 && a->n_source == 0 && a->closing == NULL) {
         sched_agent_free(s, a);
     }
 }

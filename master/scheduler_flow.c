@@ -115,16 +115,25 @@ uint32_t sched_flow_wants_now(struct scheduler *s, struct sched_flow *f) {
     return n < room ? n : room;
 }
 
-// An agent that has not come back may still write under a lease of an earlier term. (One that was
-// removed need not wait: the planner does, for what its agents may have left.)
+// An agent may still write under a lease of an earlier term: one that has not come back, or one
+// that came back with a lease of who knows which flow. (A flow that was removed need not wait: the
+// planner does, for what its agents may have left.)
 static bool may_be_held(const struct scheduler *s, const struct sched_flow *f) {
-    return f->spec.restored && !f->removed && s->now_ms < s->options.held_until_ms;
+    return f->spec.restored && !f->removed &&
+           (s->now_ms < s->options.held_until_ms || s->n_strays > 0);
 }
 
 void sched_flow_quiet(struct scheduler *s, struct sched_flow *f) {
     if (f->quiet_due && f->n_open == 0 && !may_be_held(s, f)) {
         f->quiet_due = false;
         sched_note_queue(s, &f->quiet, SCHED_QUIET);
+    }
+}
+
+void sched_flows_quiet(struct scheduler *s) {
+    for (struct hash_node *n = hash_index_each(&s->flows, NULL); n != NULL;
+         n = hash_index_each(&s->flows, n)) {
+        sched_flow_quiet(s, CONTAINER_OF(n, struct sched_flow, by_id));
     }
 }
 

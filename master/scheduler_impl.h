@@ -51,7 +51,7 @@ struct sched_lease {
     uint64_t task_id;
     struct sched_task *task; // NULL: superseded, or the task is not here (any more)
     struct sched_agent *agent;
-    struct sched_flow *flow;    // NULL: a claim, of a task that was not added yet
+    struct sched_flow *flow;    // NULL: a stray, of a task that is not here
     struct sched_agent *source; // which it counts on; NULL: none
     enum lease_state state;
     bool claim;     // in claims
@@ -64,7 +64,7 @@ struct sched_lease {
     struct hash_node by_task;        // claims
     struct sched_note order;         // REVOKE, YIELD
     struct sched_note closing;       // CLOSED
-    struct sched_lease *prev, *next; // of the agent, in the order given
+    struct sched_lease *prev, *next; // of the agent, in the order given; or of those closing
 };
 
 enum task_state {
@@ -204,9 +204,9 @@ struct sched_agent {
     uint32_t n_leases;          // all of them
     uint32_t n_held;            // those not lost
     uint32_t n_started;
-    uint32_t n_source;  // leases that count on it
-    uint32_t n_closing; // closed leases that are still to be told
-    double rate;        // cost per ms of one lease, lately; 0: unknown
+    uint32_t n_source;           // leases that count on it
+    struct sched_lease *closing; // closed, but that is still to be told
+    double rate;                 // cost per ms of one lease, lately; 0: unknown
     struct sched_member *memberships;
     struct sched_timer timer;
 };
@@ -217,6 +217,7 @@ struct scheduler {
     uint64_t counter; // of epochs
     struct hash_index agents, flows, tasks, queues, pools, claims;
     uint32_t n_tasks;
+    uint32_t n_strays; // leases of who knows which flow; a restored one is not quiet meanwhile
     struct ordered_heap timers;
     struct sched_note *notes;
     struct sched_pool *active;        // pools
@@ -274,6 +275,7 @@ struct sched_flow *sched_flow_find(const struct scheduler *s, const char *id);
 void sched_flow_want(struct scheduler *s, struct sched_flow *f);
 uint32_t sched_flow_wants_now(struct scheduler *s, struct sched_flow *f);
 void sched_flow_quiet(struct scheduler *s, struct sched_flow *f);
+void sched_flows_quiet(struct scheduler *s); // the same for all of them
 void sched_flow_free(struct scheduler *s, struct sched_flow *f);
 enum err sched_queue_get(struct scheduler *s, struct sched_flow *f, const struct scheduler_task *t,
                          struct sched_queue **ret_queue);
@@ -294,10 +296,10 @@ void sched_task_timer(struct scheduler *s, struct sched_task *t);
 void sched_task_set_leased(struct scheduler *s, struct sched_task *t, struct sched_lease *l);
 
 // ---- scheduler_lease.c ----
-// The newest lease of @t (NULL: a claim). NULL: out of memory.
+// A stray until it has a flow. NULL: out of memory.
 struct sched_lease *sched_lease_new(struct scheduler *s, struct sched_agent *a, uint64_t task_id,
                                     struct epoch epoch);
-void sched_lease_set_flow(struct sched_lease *l, struct sched_flow *f);
+void sched_lease_set_flow(struct scheduler *s, struct sched_lease *l, struct sched_flow *f);
 struct sched_lease *sched_lease_of(const struct sched_agent *a, uint64_t task_id,
                                    struct epoch epoch);
 void sched_lease_order(struct scheduler *s, struct sched_lease *l, enum scheduler_command_kind k);

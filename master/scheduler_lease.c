@@ -74,28 +74,35 @@ struct sched_lease *sched_lease_new(struct scheduler *s, struct sched_agent *a, 
     DL_APPEND(a->leases, l);
     a->n_leases++;
     a->n_held++;
+    s->n_strays++;
     if (a->n_started < a->slots) {
         start(l, s->now_ms);
     }
     return l;
 }
 
-void sched_lease_set_flow(struct sched_lease *l, struct sched_flow *f) {
+void sched_lease_set_flow(struct scheduler *s, struct sched_lease *l, struct sched_flow *f) {
     l->flow = f;
+    s->n_strays--;
     f->n_open++;
     if (l->state != LEASE_LOST) {
         f->n_running++;
     }
 }
 
-struct sched_lease *sched_lease_of(const struct sched_agent *a, uint64_t task_id,
-                                   struct epoch epoch) {
-    for (struct sched_lease *l = a->leases; l != NULL; l = l->next) {
+static struct sched_lease *lease_among(struct sched_lease *first, uint64_t task_id,
+                                       struct epoch epoch) {
+    for (struct sched_lease *l = first; l != NULL; l = l->next) {
         if (l->task_id == task_id && epoch_compare(l->epoch, epoch) == 0) {
             return l;
         }
     }
     return NULL;
+}
+
+struct sched_lease *sched_lease_of(const struct sched_agent *a, uint64_t task_id,
+                                   struct epoch epoch) {
+    return lease_among(a->leases, task_id, epoch);
 }
 
 struct sched_lease *sched_claim_of(const struct scheduler *s, uint64_t task_id) {
@@ -202,13 +209,15 @@ void sched_lease_close(struct scheduler *s, struct sched_lease *l, enum lease_cl
         sched_lease_free(s, l);
     } else {
         l->how = how;
-        a->n_closing++;
+        DL_APPEND(a->closing, l);
         sched_note_queue(s, &l->closing, SCHED_CLOSED);
     }
     if (f != NULL) {
         f->n_open--;
         flow_has_room(s, f);
         sched_flow_quiet(s, f);
+    } else if (--s->n_strays == 0) {
+        sched_flows_quiet(s);
     }
 }
 
@@ -234,11 +243,14 @@ static void supersede(struct scheduler *s, struct sched_lease *l) {
     sched_lease_order(s, l, SCHED_REVOKE);
 }
 
-// Once the time to reconcile is over, a result of an earlier term is fenced if its task was not
-// added yet. An agent that has reported before may just not know that yet.
-static bool may_be_unheard(const struct scheduler *s, const struct sched_agent *a) {
+// May a lease of an earlier term still come to light? Once the time to reconcile is over, one
+// whose task is not here does not count any more (its task may have ended since, and its result
+// would be fenced), nor does one that its agent did not tell of when it reported.
+static bool may_come_to_light(const struct scheduler *s, const struct sched_agent *a,
+                              const struct sched_task *t) {
     bool open = s->options.held_until_ms == 0 || s->now_ms < s->options.held_until_ms;
-    return sched_is_reconciling(s) || (open && !a->reported);
+    bool late = t != NULL && open && !a->reported;
+    return (t == NULL || t->claimable) && (sched_is_reconciling(s) || late);
 }
 
 // A lease of an earlier term, or of an earlier incarnation, comes to light. NULL: a newer one is
@@ -253,7 +265,7 @@ static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uin
     // Its own newest one again: closed with the agent's former incarnation, whose result was kept.
     bool again = t != NULL && t->lease == NULL && !t->answered && epoch_compare(epoch, newest) == 0;
     bool earlier = epoch.term < s->options.term && epoch_compare(epoch, newest) > 0 &&
-                   (t == NULL || t->claimable) && may_be_unheard(s, a);
+                   may_come_to_light(s, a, t);
     if (epoch.term == 0 || !(again || earlier) || (t != NULL && t->state == TASK_GIVEN_UP)) {
         return NULL;
     }
@@ -268,7 +280,7 @@ static struct sched_lease *claim(struct scheduler *s, struct sched_agent *a, uin
         l->claim = true;
         hash_index_add(&s->claims, &l->by_task, hash_u64(task_id));
     } else {
-        sched_lease_set_flow(l, t->flow);
+        sched_lease_set_flow(s, l, t->flow);
         sched_task_detach(s, t);
         sched_task_set_leased(s, t, l);
     }
@@ -289,6 +301,21 @@ static bool resume(struct scheduler *s, struct sched_lease *l) {
     return wanted;
 }
 
+// It has to stop. As long as it has not said so, and may act, the lease is open.
+static void refuse(struct scheduler *s, struct sched_agent *a, uint64_t task_id,
+                   struct epoch epoch) {
+    const struct sched_task *t = sched_task_find(s, task_id);
+    bool answered = t != NULL && t->answered && epoch_compare(epoch, t->newest) == 0;
+    if (epoch.term == 0 || epoch.term > s->options.term || answered) {
+        return; // not of this cluster's, or it is over
+    }
+    struct sched_lease *l = sched_lease_new(s, a, task_id, epoch);
+    if (l != NULL) { // else: it stops all the same
+        set_state(s, l, LEASE_REVOKING);
+        sched_agent_refresh(s, a, true);
+    }
+}
+
 bool scheduler_agent_holds(struct scheduler *s, const char *agent, uint64_t task_id,
                            struct epoch epoch, int64_t now_ms) {
     sched_saw_time(s, now_ms);
@@ -306,6 +333,7 @@ bool scheduler_agent_holds(struct scheduler *s, const char *agent, uint64_t task
         l = claim(s, a, task_id, epoch);
     }
     if (l == NULL) {
+        refuse(s, a, task_id, epoch);
         return false;
     }
     if (l->flow != NULL && (l->flow->paused || l->flow->removed) && l->state == LEASE_OPEN) {
@@ -384,6 +412,13 @@ const char *scheduler_holder(const struct scheduler *s, uint64_t task_id, struct
     const struct sched_task *t = sched_task_find(s, task_id);
     const struct sched_lease *l = t != NULL ? t->lease : sched_claim_of(s, task_id);
     return l != NULL && epoch_compare(l->epoch, epoch) == 0 ? l->agent->name : NULL;
+}
+
+bool scheduler_lease_is_open(const struct scheduler *s, const char *agent, uint64_t task_id,
+                             struct epoch epoch) {
+    const struct sched_agent *a = sched_agent_find(s, agent);
+    return a != NULL && (lease_among(a->leases, task_id, epoch) != NULL ||
+                         lease_among(a->closing, task_id, epoch) != NULL);
 }
 
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,

@@ -140,7 +140,7 @@ static bool give(struct scheduler *s, struct sched_queue *q, struct sched_task *
     f->rank->served = f->served > f->rank->served ? f->served : f->rank->served;
     f->served += (double)(t->cost + SCHED_OBJECT_BYTES) / (double)f->spec.weight;
     sched_task_detach(s, t);
-    sched_lease_set_flow(l, f);
+    sched_lease_set_flow(s, l, f);
     sched_task_set_leased(s, t, l);
     *c = (struct scheduler_command){.kind = SCHED_ASSIGN, .task_id = t->task_id, .epoch = epoch};
     memcpy(c->flow, f->spec.id, sizeof(c->flow));

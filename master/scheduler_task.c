@@ -124,7 +124,7 @@ static struct sched_task *task_new(struct scheduler *s, const struct scheduler_t
 static void take_up_claim(struct scheduler *s, struct sched_task *t, struct sched_lease *l) {
     hash_index_remove(&s->claims, &l->by_task);
     l->claim = false;
-    sched_lease_set_flow(l, t->flow);
+    sched_lease_set_flow(s, l, t->flow);
     sched_task_set_leased(s, t, l);
     if (l->state == LEASE_LOST) {
         sched_task_detach(s, t);

@@ -90,6 +90,10 @@ static void session_message(struct rpc *r, const ProtobufCMessage *message) {
         m->session = r;
         pthread_mutex_lock(&m->lock);
         m->n_registered_leases = distinct_leases(a->register_);
+        m->registered_results = 0;
+        for (size_t i = 0; i < a->register_->n_leases; i++) {
+            m->registered_results += a->register_->leases[i]->result;
+        }
         assert_int_equal(a->register_->public_key.len, SIGNING_KEY_BYTES);
         memcpy(m->agent_key, a->register_->public_key.data, SIGNING_KEY_BYTES);
         pthread_mutex_unlock(&m->lock);

@@ -33,6 +33,7 @@ struct fake_master {
     uint64_t last_result, committed;
     uint8_t agent_key[SIGNING_KEY_BYTES];
     uint64_t n_registered_leases;   // in the last Register, each counted once
+    uint64_t registered_results;    // and the sum of the numbers of their results
     uint64_t stopped_task;          // the last
     Sluice__V1__TaskResult *result; // the last
     char seen[64];                  // of the last proof

@@ -165,6 +165,9 @@ static void results_are_sent_again_until_they_are_committed(void **state) {
     fake_master_hang_up(master);
     tally_wait(master->results, 4);
     assert_int_equal(registered_leases(), 2);
+    pthread_mutex_lock(&master->lock);
+    assert_int_equal(master->registered_results, 1 + 2); // it says which results it keeps
+    pthread_mutex_unlock(&master->lock);
     new_master(6); // it forgot all but its database, which has none of it
     tally_wait(master->results, 2);
     reconnect_until_no_lease_is_registered();

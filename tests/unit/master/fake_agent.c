@@ -130,7 +130,7 @@ static void prove(struct fake_agent *a, const Sluice__V1__ProveVolume *m) {
 }
 
 static struct fake_lease lease_of(const Sluice__V1__LeaseRef *l) {
-    return (struct fake_lease){l->task_id, l->epoch->term, l->epoch->counter};
+    return (struct fake_lease){l->task_id, l->epoch->term, l->epoch->counter, 0};
 }
 
 static void add(struct fake_lease *to, size_t *n, struct fake_lease l) {
@@ -140,7 +140,7 @@ static void add(struct fake_lease *to, size_t *n, struct fake_lease l) {
 
 static void assigned(struct fake_agent *a, const Sluice__V1__Lease *m) {
     add(a->assigned, &a->n_assigned,
-        (struct fake_lease){m->spec->task_id, m->epoch->term, m->epoch->counter});
+        (struct fake_lease){m->spec->task_id, m->epoch->term, m->epoch->counter, 0});
     if (m->n_sources > 0) {
         snprintf(a->source, sizeof(a->source), "%s", m->sources[0]->agent);
         a->ticket_len = m->sources[0]->ticket.len;
@@ -223,6 +223,7 @@ void fake_dial(struct fake_agent *a) {
         epochs[i].term = a->holds[i].term;
         epochs[i].counter = a->holds[i].counter;
         refs[i].epoch = &epochs[i];
+        refs[i].result = a->holds[i].result;
         leases[i] = &refs[i];
     }
     m.agent = a->name;

@@ -15,6 +15,7 @@ enum { FAKE_MAX_LEASES = 32 };
 
 struct fake_lease {
     uint64_t task_id, term, counter;
+    uint64_t result; // of what it holds: the number of the result that is kept of it; 0: none
 };
 
 struct fake_agent {

@@ -334,8 +334,8 @@ static void a_result_told_twice_counts_once(void **state) {
 static void a_fenced_result_is_committed_without_effect(void **state) {
     (void)state;
     fake_up(&b1);
-    fake_result(&b1, 1, &(struct fake_lease){77, 2, 5});
-    fake_result(&b1, 2, &(struct fake_lease){78, 2, 5});
+    fake_result(&b1, 1, &(struct fake_lease){77, 2, 5, 0});
+    fake_result(&b1, 2, &(struct fake_lease){78, 2, 5, 0});
     wait_until(committed_two, &b1);
     assert_int_equal(n_results, 0);
 }
@@ -374,6 +374,42 @@ static void an_agent_that_comes_back_keeps_what_nobody_else_got(void **state) {
     wait_until(has_lease, &b1); // the other one, again
     assert_int_equal(b1.n_assigned, 1);
     assert_int_not_equal(b1.assigned[0].task_id, b1.holds[0].task_id);
+}
+
+// It was cut off before it learnt that its results were judged: its leases are over.
+static void a_lease_whose_result_was_judged_is_not_opened_again(void **state) {
+    (void)state;
+    lease_two();
+    scheduler_agent_drain(cluster.core.scheduler, "b1", true, now()); // it gets no others
+    fake_result(&b1, 1, &b1.assigned[0]);
+    fake_result(&b1, 2, &b1.assigned[1]);
+    wait_until(has_two_results, NULL);
+    results[0].committed(results[0].arg);
+    b1.next_number = 3;
+    b1.n_holds = 2;
+    for (size_t i = 0; i < b1.n_holds; i++) {
+        b1.holds[i] = b1.assigned[i];
+        b1.holds[i].result = i + 1;
+    }
+    fake_cut(&b1);
+    fake_up(&b1);
+    assert_int_equal(b1.n_refused, 0);
+    assert_int_equal(scheduler_leases_of(cluster.core.scheduler, "b1"), 0);
+    results[1].committed(results[1].arg);
+    wait_until(committed_two, &b1);
+}
+
+static void a_result_that_was_not_judged_yet_holds_its_lease(void **state) {
+    (void)state;
+    lease_two();
+    b1.next_number = 2;
+    b1.n_holds = 1;
+    b1.holds[0] = b1.assigned[0];
+    b1.holds[0].result = 1;
+    fake_cut(&b1);
+    fake_up(&b1);
+    assert_int_equal(b1.n_refused, 0);
+    assert_true(scheduler_leases_of(cluster.core.scheduler, "b1") > 0);
 }
 
 static void what_another_agent_got_is_refused(void **state) {
@@ -544,7 +580,7 @@ static void a_listing_under_an_old_lease_is_stopped(void **state) {
     (void)state;
     lease_two();
     open_listing();
-    send_page(&(struct fake_lease){1, 1, 1}, false);
+    send_page(&(struct fake_lease){1, 1, 1, 0}, false);
     wait_until(listing_is_closed, NULL);
     assert_true(listing.failed);
     assert_int_equal(n_pages, 0);
@@ -566,6 +602,8 @@ int main(void) {
         CASE(a_fenced_result_is_committed_without_effect),
         CASE(results_under_way_survive_a_reconnection),
         CASE(an_agent_that_comes_back_keeps_what_nobody_else_got),
+        CASE(a_lease_whose_result_was_judged_is_not_opened_again),
+        CASE(a_result_that_was_not_judged_yet_holds_its_lease),
         CASE(what_another_agent_got_is_refused),
         CASE(a_paused_flow_revokes),
         CASE(agents_that_see_the_same_share_a_volume),

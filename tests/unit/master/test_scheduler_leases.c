@@ -379,7 +379,75 @@ static void a_result_that_was_fenced_does_not_become_a_lease(void **state) {
     assert_err(scheduler_result(s, "b1", 1, e, now_ms), ERR_FENCED);
     tasks_add(1, 1);
     assert_false(scheduler_agent_holds(s, "b1", 1, e, now_ms));
-    assert_int_equal(scheduler_leases_of(s, "b1"), 0);
+    run();
+    assert_null(scheduler_holder(s, 1, e));
+    assert_int_equal(count(SCHED_ASSIGN, NULL), 0); // nobody serves it; it is not leased to b1
+    agent_up("a1", "a");
+    run();
+    assert_int_equal(command(SCHED_ASSIGN)->task_id, 1);
+}
+
+// Its task has ended, or waits in the database: nobody can tell, so the agent stops, and until it
+// has said so or may not act any more, no flow from before is quiet.
+static void a_late_lease_of_a_task_that_is_not_here_is_open_until_its_agent_stops(void **state) {
+    (void)state;
+    start_at(6000, 2, 1000);
+    struct scheduler_flow f = flow_of(FLOW);
+    f.restored = true;
+    assert_ok(scheduler_flow_add(s, &f, now_ms));
+    later(6000, true);
+    agent_up("b1", "b");
+    struct epoch e = {1, 7};
+    assert_false(scheduler_agent_holds(s, "b1", 1, e, now_ms));
+    scheduler_agent_reported(s, "b1", now_ms);
+    assert_true(scheduler_lease_is_open(s, "b1", 1, e));
+    scheduler_flow_pause(s, FLOW, now_ms);
+    run();
+    assert_int_equal(count(SCHED_QUIET, NULL), 0);
+    scheduler_released(s, "b1", 1, e, now_ms);
+    assert_true(scheduler_lease_is_open(s, "b1", 1, e)); // until that was told
+    run();
+    assert_int_equal(command(SCHED_CLOSED)->how, CLOSED_RELEASED);
+    assert_int_equal(count(SCHED_QUIET, NULL), 1);
+    assert_false(scheduler_lease_is_open(s, "b1", 1, e));
+}
+
+static void a_refused_lease_of_an_agent_that_is_lost_expires(void **state) {
+    (void)state;
+    start_at(6000, 2, 1000);
+    later(6000, true);
+    agent_up("b1", "b");
+    struct epoch e = {1, 7};
+    assert_false(scheduler_agent_holds(s, "b1", 1, e, now_ms));
+    scheduler_agent_down(s, "b1", false, now_ms);
+    later(HOLD_MS - 1, false);
+    run();
+    assert_true(scheduler_lease_is_open(s, "b1", 1, e));
+    later(2, false);
+    run();
+    assert_int_equal(command(SCHED_CLOSED)->how, CLOSED_EXPIRED);
+    assert_false(scheduler_lease_is_open(s, "b1", 1, e));
+}
+
+// Another has the task since, and nobody asks for this lease's holder any more.
+static void a_superseded_lease_is_open_until_it_is_closed(void **state) {
+    (void)state;
+    agent_up("a1", "a");
+    agent_up("b1", "b");
+    flow_add();
+    tasks_add(1, 1);
+    run();
+    struct scheduler_command old = *command(SCHED_ASSIGN);
+    agent_up("b2", "b");
+    scheduler_agent_down(s, "b1", false, now_ms);
+    run();
+    done(command(SCHED_ASSIGN));
+    assert_null(scheduler_holder(s, 1, old.epoch));
+    assert_true(scheduler_lease_is_open(s, "b1", 1, old.epoch));
+    later(HOLD_MS, true);
+    run();
+    assert_int_equal(command(SCHED_CLOSED)->how, CLOSED_EXPIRED);
+    assert_false(scheduler_lease_is_open(s, "b1", 1, old.epoch));
 }
 
 static void new_flows_do_not_wait_for_reconciliation(void **state) {
@@ -416,6 +484,9 @@ int main(void) {
         CASE(a_late_report_counts_if_nobody_else_has_the_task),
         CASE(a_lease_that_was_given_back_does_not_come_back),
         CASE(a_result_that_was_fenced_does_not_become_a_lease),
+        CASE(a_late_lease_of_a_task_that_is_not_here_is_open_until_its_agent_stops),
+        CASE(a_refused_lease_of_an_agent_that_is_lost_expires),
+        CASE(a_superseded_lease_is_open_until_it_is_closed),
         CASE(new_flows_do_not_wait_for_reconciliation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -311,7 +311,8 @@ static void dial(struct world *w, struct event *e) {
     for (size_t k = 0; k < a->n_kept; k++) {
         r->leases[r->n++] =
             (struct lease_told){.task = a->kept[k]->lease.task_id,
-                                .epoch = {a->kept[k]->epoch.term, a->kept[k]->epoch.counter}};
+                                .epoch = {a->kept[k]->epoch.term, a->kept[k]->epoch.counter},
+                                .result = a->kept[k]->number};
     }
     struct event *m = to_master(w, e->agent, message_register);
     m->ptr = r;

@@ -388,6 +388,25 @@ static bool heard(struct world *w, const struct event *e) {
     return true;
 }
 
+static struct kept *kept_of(struct agent *a, uint64_t number) {
+    size_t low = 0, high = a->n_kept;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (a->kept[middle]->number < number) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < a->n_kept && a->kept[low]->number == number ? a->kept[low] : NULL;
+}
+
+static bool was_judged(const struct world *w, struct agent *a, uint64_t number) {
+    const struct kept *k = kept_of(a, number);
+    return k == NULL || number <= a->committed_through ||
+           (k->term == w->term && k->state != KEPT_NEW && k->state != KEPT_AGAIN);
+}
+
 void message_register(struct world *w, struct event *e) {
     struct agent *a = &w->agents[e->agent];
     struct registration *r = e->ptr;
@@ -420,7 +439,11 @@ void message_register(struct world *w, struct event *e) {
     }
     for (size_t i = 0; i < r->n; i++) {
         struct lease_told *l = &r->leases[i];
-        l->refused = !scheduler_agent_holds(s, a->name, l->task, l->epoch, w->now_ms);
+        if (l->result != 0 && was_judged(w, a, l->result)) {
+            scheduler_released(s, a->name, l->task, l->epoch, w->now_ms);
+        } else {
+            l->refused = !scheduler_agent_holds(s, a->name, l->task, l->epoch, w->now_ms);
+        }
     }
     scheduler_agent_reported(s, a->name, w->now_ms);
     planner_agent_reported(w->core.planner, a->name);
@@ -475,19 +498,6 @@ struct answer {
     uint32_t agent;
     uint64_t number, term;
 };
-
-static struct kept *kept_of(struct agent *a, uint64_t number) {
-    size_t low = 0, high = a->n_kept;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (a->kept[middle]->number < number) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < a->n_kept && a->kept[low]->number == number ? a->kept[low] : NULL;
-}
 
 static void is_stored(struct world *w, uint32_t i, struct kept *k) {
     struct agent *a = &w->agents[i];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // master_simulation FIRST_SEED COUNT [--large] [--progress N] [--sqlite DIR]
+// master_simulation --seeds SEED,SEED,... [--large]
 // master_simulation --scale AGENTS TASKS [--sqlite DIR]
 // master_simulation --makespan
 #include "common/log.h"
@@ -26,25 +27,53 @@ static struct options options_of_seed(bool large, uint64_t seed) {
     return o;
 }
 
-static int run_seeds(uint64_t first, uint64_t count, bool large, uint64_t progress,
-                     const char *sqlite) {
-    double began = seconds();
-    uint64_t n_bad = 0;
+// What is to be simulated, and how it went so far.
+struct campaign {
+    bool large;
+    const char *sqlite;
+    double began;
+    uint64_t n_seeds, n_bad;
+    struct world_tally tally;
+};
+
+static void run_seed(struct campaign *c, uint64_t seed) {
+    struct options o = options_of_seed(c->large, seed);
+    o.sqlite = c->sqlite;
+    c->n_seeds++;
+    c->n_bad += !world_run(&o, seed, &c->tally);
+}
+
+static int summary(const struct campaign *c) {
+    printf("%llu seeds, %llu violations, %.1f s, %llu events, %llu tasks ended\n",
+           (unsigned long long)c->n_seeds, (unsigned long long)c->n_bad, seconds() - c->began,
+           (unsigned long long)c->tally.n_events, (unsigned long long)c->tally.n_tasks);
+    fflush(stdout);
+    return c->n_bad > 0;
+}
+
+static int run_seeds(struct campaign *c, uint64_t first, uint64_t count, uint64_t progress) {
     for (uint64_t i = 0; i < count; i++) {
-        struct options o = options_of_seed(large, first + i);
-        o.sqlite = sqlite;
-        if (!world_run(&o, first + i, NULL)) {
-            n_bad++;
-        }
-        if (progress != 0 && (i + 1) % progress == 0) {
-            printf("%llu seeds, %llu violations, %.1f s\n", (unsigned long long)(i + 1),
-                   (unsigned long long)n_bad, seconds() - began);
-            fflush(stdout);
+        run_seed(c, first + i);
+        if (progress != 0 && (i + 1) % progress == 0 && i + 1 < count) {
+            (void)summary(c);
         }
     }
-    printf("seeds %llu to %llu: %llu violations, %.1f s\n", (unsigned long long)first,
-           (unsigned long long)(first + count - 1), (unsigned long long)n_bad, seconds() - began);
-    return n_bad > 0;
+    printf("seeds %llu to %llu: ", (unsigned long long)first,
+           (unsigned long long)(first + count - 1));
+    return summary(c);
+}
+
+static int run_list(struct campaign *c, const char *list) {
+    char *end = NULL;
+    for (const char *at = list; *at != '\0'; at = *end == ',' ? end + 1 : end) {
+        uint64_t seed = strtoull(at, &end, 10);
+        if (end == at) {
+            printf("not a list of seeds: %s\n", list);
+            return 2;
+        }
+        run_seed(c, seed);
+    }
+    return summary(c);
 }
 
 static struct options plain(uint32_t agents, uint32_t tasks, bool two_sites) {
@@ -61,12 +90,14 @@ static struct options plain(uint32_t agents, uint32_t tasks, bool two_sites) {
 
 static int run_scale(uint32_t agents, uint32_t tasks) {
     struct options o = plain(agents, tasks, false);
-    int64_t makespan_ms = 0;
+    struct world_tally tally = {0};
     double began = seconds();
     o.watch_memory = true;
-    bool ok = world_run(&o, 1, &makespan_ms);
-    printf("%u agents, %u tasks: %.1f s, simulated %.1f s\n", agents, tasks, seconds() - began,
-           (double)makespan_ms / 1000);
+    bool ok = world_run(&o, 1, &tally);
+    printf("%u agents, %u tasks: %d violations, %.1f s, %llu events, %llu tasks ended, simulated "
+           "%.1f s\n",
+           agents, tasks, !ok, seconds() - began, (unsigned long long)tally.n_events,
+           (unsigned long long)tally.n_tasks, (double)tally.makespan_ms / 1000);
     return !ok;
 }
 
@@ -76,7 +107,7 @@ static int run_makespan(void) {
     for (int slow_source = 0; slow_source < 2; slow_source++) {
         struct options slow = plain(AGENTS, TASKS, true);
         struct options others = plain(AGENTS - 1, TASKS, true);
-        int64_t with_ms = 0, without_ms = 0;
+        struct world_tally with = {0}, without = {0};
         if (slow_source) {
             slow.slow_source = AGENTS - 2;
             others = plain(AGENTS, TASKS, true);
@@ -84,12 +115,13 @@ static int run_makespan(void) {
         } else {
             slow.slow_executor = AGENTS - 1;
         }
-        if (!world_run(&slow, 1, &with_ms) || !world_run(&others, 1, &without_ms)) {
+        if (!world_run(&slow, 1, &with) || !world_run(&others, 1, &without)) {
             return 1;
         }
         printf("one slow %s: makespan %.1f s, %.1f s without it: ratio %.3f\n",
-               slow_source ? "source" : "executor", (double)with_ms / 1000,
-               (double)without_ms / 1000, (double)with_ms / (double)without_ms);
+               slow_source ? "source" : "executor", (double)with.makespan_ms / 1000,
+               (double)without.makespan_ms / 1000,
+               (double)with.makespan_ms / (double)without.makespan_ms);
     }
     return 0;
 }
@@ -97,17 +129,19 @@ static int run_makespan(void) {
 int main(int argc, char **argv) {
     uint64_t numbers[2] = {1, 10};
     int n = 0;
-    bool large = false;
     uint64_t progress = 0;
-    const char *sqlite = NULL;
+    const char *list = NULL;
+    struct campaign c = {.began = seconds()};
     log_set_level(LOG_ERROR);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--large") == 0) {
-            large = true;
+            c.large = true;
         } else if (strcmp(argv[i], "--progress") == 0 && i + 1 < argc) {
             progress = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--sqlite") == 0 && i + 1 < argc) {
-            sqlite = argv[++i];
+            c.sqlite = argv[++i];
+        } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
+            list = argv[++i];
         } else if (strcmp(argv[i], "--makespan") == 0) {
             return run_makespan();
         } else if (strcmp(argv[i], "--scale") == 0 && i + 2 < argc) {
@@ -117,5 +151,5 @@ int main(int argc, char **argv) {
             numbers[n++] = strtoull(argv[i], NULL, 10);
         }
     }
-    return run_seeds(numbers[0], numbers[1], large, progress, sqlite);
+    return list != NULL ? run_list(&c, list) : run_seeds(&c, numbers[0], numbers[1], progress);
 }

@@ -254,7 +254,12 @@ static void watch_memory(const struct world *w) {
     }
 }
 
-bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms) {
+static void add_up(const struct world *w, struct world_tally *tally) {
+    tally->n_events += w->n_events;
+    tally->n_tasks += w->n_tasks_done;
+}
+
+bool world_run(const struct options *o, uint64_t seed, struct world_tally *tally) {
     struct world *w = must(calloc(1, sizeof *w));
     the = w;
     n_traces = 0;
@@ -270,6 +275,7 @@ bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms)
         abort();
     }
     if (setjmp(broken) != 0) {
+        add_up(the, tally);
         return false; // what it had is lost: the process ends soon
     }
     if (o->faults) {
@@ -300,9 +306,7 @@ bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms)
             check_is_alive(w);
         }
     }
-    if (ret_makespan_ms != NULL) {
-        *ret_makespan_ms = w->now_ms - 1000000;
-    }
+    tally->makespan_ms = w->now_ms - 1000000;
     world_settle(w);
     tree_check_end(w);
     if (w->up) {
@@ -311,6 +315,7 @@ bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms)
     if (o->sqlite == NULL && memory_store_rows(played_store()) > 0) {
         violated("%zu rows are left in the database", memory_store_rows(played_store()));
     }
+    add_up(w, tally);
     played_database_close(w);
     world_free(w);
     return true;

@@ -157,6 +157,7 @@ struct registration {
     struct lease_told {
         uint64_t task;
         struct epoch epoch;
+        uint64_t result; // its number; 0: it is held
         bool refused;
     } leases[];
 };
@@ -217,8 +218,12 @@ void *must(void *p);
 struct event *event_at(struct world *w, int64_t at_ms, event_fn *fn);
 struct event *event_in(struct world *w, int64_t in_ms, event_fn *fn);
 void event_cancel(struct world *w, struct event *e);
-// False: a violation. @ret_makespan_ms, if it is not NULL: simulated time to the end.
-bool world_run(const struct options *o, uint64_t seed, int64_t *ret_makespan_ms);
+struct world_tally {
+    int64_t makespan_ms; // simulated, of the last one that ended
+    uint64_t n_events, n_tasks;
+};
+// False: a violation. What happened is added to @tally.
+bool world_run(const struct options *o, uint64_t seed, struct world_tally *tally);
 void world_settle(struct world *w);
 
 // ---- played_loop.c ----
