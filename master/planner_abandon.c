@@ -6,17 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGES_AT_A_TIME = 256, PATIENCE_MS = 15000 };
+enum { LARGES_AT_A_TIME = 256, PATIENCE_MS = 15000, STRAYS_MS = 200 };
 
 // Agents that have not come back may still write under leases of an earlier term, which this
-// master need not know of: what they leave can be removed after that.
+// master need not know of: what they leave can be removed after that. One that came back, with a
+// lease of a task that is not here, has as long again at most.
 static bool must_wait(struct plan *pl) {
     const struct planner *p = pl->planner;
-    int64_t until_ms = p->started_ms + p->core->options->hold_ms;
+    const struct master_options *o = p->core->options;
+    int64_t now_ms = planner_mono_ms(p), until_ms = p->started_ms + o->hold_ms;
+    int64_t strays_ms = until_ms + o->hold_ms + o->lost_after_ms;
     pl->abandon_enters_ms = 0;
-    if (pl->restored && planner_mono_ms(p) < until_ms) {
+    if (pl->restored && now_ms < until_ms) {
         pl->abandon_enters_ms = until_ms;
-        planner_arm(pl->planner, until_ms);
+    } else if (pl->restored && now_ms < strays_ms && scheduler_has_strays(p->core->scheduler)) {
+        pl->abandon_enters_ms = now_ms + STRAYS_MS;
+    }
+    if (pl->abandon_enters_ms != 0) {
+        planner_arm(pl->planner, pl->abandon_enters_ms);
     }
     return pl->abandon_enters_ms != 0;
 }

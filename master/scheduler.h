@@ -181,6 +181,8 @@ const char *scheduler_holder(const struct scheduler *s, uint64_t task_id, struct
 // one that is not the newest of its task.
 bool scheduler_lease_is_open(const struct scheduler *s, const char *agent, uint64_t task_id,
                              struct epoch epoch);
+// Is a lease open of a task that is not here, and so of who knows which flow?
+bool scheduler_has_strays(const struct scheduler *s);
 // The agent confirms that it does nothing more for this lease; the task is pending again.
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,
                         struct epoch epoch, int64_t now_ms);

@@ -421,6 +421,10 @@ bool scheduler_lease_is_open(const struct scheduler *s, const char *agent, uint6
                          lease_among(a->closing, task_id, epoch) != NULL);
 }
 
+bool scheduler_has_strays(const struct scheduler *s) {
+    return s->n_strays > 0;
+}
+
 void scheduler_released(struct scheduler *s, const char *agent, uint64_t task_id,
                         struct epoch epoch, int64_t now_ms) {
     sched_saw_time(s, now_ms);
