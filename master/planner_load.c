@@ -345,8 +345,8 @@ static void ask_tasks(struct plan *pl) {
 }
 
 void plan_load(struct plan *pl) {
-    if (!pl->in_scheduler || pl->flow == NULL) {
-        return;
+    if (!pl->in_scheduler || pl->flow == NULL || pl->planner->core->stopping) {
+        return; // (what is asked of a database that closes is refused at once, and asked again)
     }
     if (pl->loading) {
         pl->load_again = true; // what is asked now is answered by the next one

@@ -11,6 +11,7 @@ struct post {
     void *arg;
 };
 static struct post *posts, **last_post = &posts;
+enum { ENDLESS = 10000000 };
 
 void __wrap_loop_post(struct loop *l, void (*fn)(void *), void *arg);
 void __wrap_loop_post(struct loop *l, void (*fn)(void *), void *arg) {
@@ -23,8 +24,11 @@ void __wrap_loop_post(struct loop *l, void (*fn)(void *), void *arg) {
 
 void played_posts_run(struct world *w) {
     (void)w;
-    while (posts != NULL) {
+    for (uint32_t n = 0; posts != NULL; n++) {
         struct post *p = posts;
+        if (n == ENDLESS) {
+            violated("one thing is posted after the other, and no time passes");
+        }
         posts = p->next;
         if (posts == NULL) {
             last_post = &posts;
