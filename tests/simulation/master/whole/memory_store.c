@@ -42,19 +42,23 @@ static struct memory_order *order_of(struct memory_store *s, const struct task_r
 }
 
 // By id; most come at the end, and most others near the beginning.
-static void task_in(struct memory_store *s, struct memory_task *t) {
-    struct memory_order *o = order_of(s, &t->row);
+static struct memory_task *place_in(const struct memory_order *o, uint64_t id) {
     struct memory_task *up = o->first;
     struct memory_task *down = o->last;
-    uint64_t id = t->row.task_id;
     while (up != NULL && up->row.task_id < id && down->row.task_id > id) {
         up = up->next;
         down = down->prev;
     }
-    struct memory_task *before = up != NULL && up->row.task_id > id ? up->prev : down;
-    t->order = o;
-    t->prev = before;
-    t->next = before != NULL ? before->next : o->first;
+    return up != NULL && up->row.task_id > id ? up->prev : down;
+}
+static void task_in(struct memory_store *s, struct memory_task *t) {
+    struct memory_order *o = order_of(s, &t->row);
+    if (t->order != o) { // else it was taken out just now, and goes where it was
+        struct memory_task *before = place_in(o, t->row.task_id);
+        t->order = o;
+        t->prev = before;
+        t->next = before != NULL ? before->next : o->first;
+    }
     *(t->prev != NULL ? &t->prev->next : &o->first) = t;
     *(t->next != NULL ? &t->next->prev : &o->last) = t;
     s->n_stage[t->row.stage]++;

@@ -45,9 +45,10 @@ void tree_new(struct world *w) {
 }
 
 void tree_free(struct world *w) {
-    struct hash_node *h;
-    while ((h = hash_index_each(&w->temps, NULL)) != NULL) {
+    struct hash_node *h, *next;
+    for (h = hash_index_each(&w->temps, NULL); h != NULL; h = next) {
         struct temp *t = CONTAINER_OF(h, struct temp, by_name);
+        next = hash_index_each(&w->temps, h);
         hash_index_remove(&w->temps, h);
         inode_unref(t->inode);
         free(t);

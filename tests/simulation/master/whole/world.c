@@ -203,8 +203,9 @@ static void world_free(struct world *w) {
         }
         free(a->kept);
     }
-    struct hash_node *h;
-    while ((h = hash_index_each(&w->tasks, NULL)) != NULL) {
+    struct hash_node *h, *next;
+    for (h = hash_index_each(&w->tasks, NULL); h != NULL; h = next) {
+        next = hash_index_each(&w->tasks, h);
         hash_index_remove(&w->tasks, h);
         free(CONTAINER_OF(h, struct known_task, by_id));
     }
