@@ -219,6 +219,8 @@ static void the_machine_is_known(void **state) {
 }
 
 int main(void) {
+    sigset_t set;
+    daemon_block_signals(&set); // as the daemons do, before gRPC has threads: they inherit it
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(closures_run_on_the_loop_in_order),
         cmocka_unit_test(closures_left_over_run_when_the_loop_is_freed),
