@@ -8,7 +8,7 @@
 
 enum {
     PROOF_QUEUE_MAX = 256,
-    PROOF_KEPT_MS = 60 * 1000, // a proof that the master has forgotten by then is removed
+    PROOF_KEPT_MS = 15 * 1000, // a proof that the master has forgotten by then is removed
 };
 
 struct volume_watch;

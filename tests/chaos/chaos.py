@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE.parent / "integration"))
 
 from callback_receiver import Receiver, settings  # noqa: E402
 from daemons import Daemons  # noqa: E402
+from power import PoweredDaemons  # noqa: E402
 from one_round import PART_BYTES, SLOTS, Round, Violation  # noqa: E402
 from survivors import Survivors, check_logs  # noqa: E402
 from troubles import EXTRA  # noqa: E402
@@ -36,19 +37,22 @@ class Stage:
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="sluice-chaos-", dir=options.directory))
         self.disk = self.work / "b"
         self.disk.mkdir()
-        self.has_disk = mount(self.disk)
+        self.has_disk = not options.power_loss and mount(self.disk)
         self.random = random.Random(seed)
         self.ways = ["take"]
         self.receiver = Receiver(lambda: self.random.choice(self.ways))
         volumes = [("a", "data", self.work / "a"), ("b", "data", self.disk)]
         try:
-            self.cluster = Daemons(options.binaries, options.preset, self.work / "cluster", volumes=volumes,
+            kind = PoweredDaemons if options.power_loss else Daemons
+            self.cluster = kind(options.binaries, options.preset, self.work / "cluster", volumes=volumes,
                                    settings={**settings(self.work), **QUICK})
         except BaseException:
             self.remove()
             raise
         self.survivors = Survivors(self.cluster, options.preset)
         self.without = {kind for kind in EXTRA if "database" in kind}
+        if not options.power_loss:
+            self.without.add("lose power")
         if not self.has_disk:
             self.without.add("fill disk")
 
@@ -57,17 +61,20 @@ class Stage:
         self.ways = random.Random(seed).choice(WAYS)
         begun = time.monotonic()
         one = Round(self.cluster, seed, self.receiver, self.without, self.disk / "filler")
+        one.durability = self.options.durability
         row = {"seed": seed, "violations": []}
         try:
             one.run()
             moved_s = time.monotonic() - begun
             one.check()
+            if self.options.power_loss:
+                one.check_after_power_loss()
             row["violations"] += self.survivors.check() + check_logs(self.cluster)
             one.clear()
         except Exception as problem:  # whatever it is, it is a violation, and the next rounds go on
             row["violations"].append(str(problem) if isinstance(problem, Violation) else traceback.format_exc())
             moved_s = time.monotonic() - begun
-        row.update(done=one.hand.done, moving=one.hand.kills_while_moving, bytes=one.total, resent=one.resent,
+        row.update(done=one.hand.done, moving=one.hand.kills_while_moving, lost=one.hand.lost, bytes=one.total, resent=one.resent,
                    allowed=one.allowed, flows=len(one.flows), moved_s=moved_s, s=time.monotonic() - begun)
         return row
 
@@ -131,7 +138,9 @@ def work_off(options, seeds, rows):
 
 
 def replay(options, seed):
-    return f"tests/chaos/run --rounds 1 --first {seed} --database {options.database} --preset {options.preset}"
+    return (f"tests/chaos/run --rounds 1 --first {seed} --database {options.database} --preset {options.preset}"
+            + (" --power-loss" if options.power_loss else "")
+            + (f" --durability {options.durability}" if options.durability != "object" else ""))
 
 
 def say(options, row):
@@ -146,7 +155,7 @@ def table(options, rows, took_s):
     for row in rows:
         for kind, n in row.get("done", {}).items():
             done[kind] = done.get(kind, 0) + n
-    total = {key: sum(row.get(key, 0) for row in rows) for key in ("flows", "bytes", "resent", "allowed")}
+    total = {key: sum(row.get(key, 0) for row in rows) for key in ("flows", "bytes", "resent", "allowed", "lost")}
     moving = {key: sum(row.get("moving", {}).get(key, 0) for row in rows) for key in ("master", "agent")}
     most = {key: max(row.get("most", {}).get(key, 0) for row in rows) for key in ("descriptors", "threads", "MiB", "rounds")}
     times = sorted(row.get("s", 0) for row in rows)
@@ -156,6 +165,7 @@ def table(options, rows, took_s):
     lines += [(kind, n) for kind, n in sorted(done.items())]
     lines += [("kills of a master while flows moved", moving["master"]),
               ("kills of an agent while flows moved", moving["agent"]),
+              ("files and directories that lost what was not synced", total["lost"]),
               ("sent again, MiB", f"{total['resent'] / mib:.1f} (bound {total['allowed'] / mib:.0f})"),
               ("most rounds that a daemon lived", most.pop("rounds")),
               ("most held by one that lived on", ", ".join(f"{n} {key}" for key, n in most.items())),
@@ -172,6 +182,10 @@ def parse():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1, help="the first round's seed; the next have the next ones")
     parser.add_argument("--database", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--power-loss", action="store_true", help="machines lose their power, too, and what was not "
+                        "synced; release builds only")
+    parser.add_argument("--durability", choices=["none", "object", "task"], default="object",
+                        help="of the flows; with none, --power-loss must find violations")
     parser.add_argument("--preset", default="release", help="which build/PRESET to try")
     parser.add_argument("--binaries", type=pathlib.Path, help="programs from elsewhere: build/ may change meanwhile")
     parser.add_argument("--jobs", type=int, default=2, help="rounds at a time, each in a cluster of its own")
@@ -180,6 +194,9 @@ def parse():
     parser.add_argument("--keep", default=str(ROOT / "build" / "chaos"), help="where logs of violations go")
     options = parser.parse_args()
     options.binaries = (options.binaries or ROOT / "build" / options.preset / "bin").resolve()
+    PoweredDaemons.library = options.binaries.parent / "tests" / "power_loss.so"
+    if options.power_loss and options.preset != "release":
+        parser.error("--power-loss: a sanitizer's runtime has to be loaded first; take --preset release")
     if options.directory is None:
         memory = pathlib.Path("/dev/shm")
         roomy = memory.is_dir() and shutil.disk_usage(memory).free > (4 << 30) * options.jobs

@@ -109,9 +109,13 @@ class Daemons(Cluster):
                 config.write(f'data_addresses: ["{self.data[name].address}"]\n')
         self.clients = Relay(self._master)
         self.environment["SLUICE_MASTER"] = self.clients.address
+        self.before_start()
         for daemon in self.daemons.values():
             daemon.start()
         self.until_connected()
+
+    def before_start(self):
+        pass
 
     def _add(self, name, command):
         self.daemons[name] = Daemon(name, command, self.log_file(name), self.environment)

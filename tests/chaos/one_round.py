@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import stat
 import subprocess
 import time
 
@@ -37,6 +38,35 @@ def make_tree(rng, path):
     return sum(os.lstat(file).st_blocks * 512 for file in every_file(path))
 
 
+def exact_objects(source, destination):
+    """How many objects of the source are at the destination, whole."""
+    source, destination = os.fsencode(source), os.fsencode(destination)
+    count = int(os.path.isdir(destination))
+    for directory, directories, names in os.walk(source):
+        for name in directories + names:
+            path = os.path.join(directory, name)
+            other = destination + path[len(source):]
+            count += is_exact(path, other)
+    return count
+
+
+def is_exact(path, other):
+    try:
+        one, two = os.lstat(path), os.lstat(other)
+    except FileNotFoundError:
+        return False
+    if stat.S_IFMT(one.st_mode) != stat.S_IFMT(two.st_mode):
+        return False
+    if stat.S_ISDIR(one.st_mode):
+        return True  # its metadata comes last
+    if stat.S_ISLNK(one.st_mode):
+        return os.readlink(path) == os.readlink(other)
+    if (one.st_size, one.st_mtime_ns, one.st_mode) != (two.st_size, two.st_mtime_ns, two.st_mode):
+        return False
+    with open(path, "rb") as a, open(other, "rb") as b:
+        return a.read() == b.read()
+
+
 def every_file(root):
     for directory, _, names in os.walk(os.fsencode(root)):
         yield from (os.path.join(directory, name) for name in names)
@@ -60,7 +90,9 @@ class Round:
         self.actions = []  # (when, number, function)
         self.numbers = itertools.count()
         self.hand = Hand(cluster, self.later, lambda: not all(f.ended for f in self.flows), filler)
+        self.hand.check_power_loss = self.check_reported
         self.troubles = schedule(self.rng, cluster.agents(), without)
+        self.durability = "object"
         self.flows = []
         self.total = 0
         self.resent = 0
@@ -81,8 +113,33 @@ class Round:
             self.flows.append(Flow(name, (there, source), (here, destination), at_s))
         for relay in self.cluster.data.values():
             relay.bytes_per_s = self.total / 2 / WITHIN_S  # so that there is something to disturb
+        self.sync_machines()
         self.sent_before = self.sent()
         self.logged_before = self.master.log.stat().st_size
+
+    def sync_machines(self):
+        for machine in getattr(self.cluster, "machines", {}).values():
+            machine.sync()
+
+    def check_reported(self):
+        """After a power loss: what was reported as delivered is there."""
+        for flow in self.flows:
+            lines = flow.events.read_text().splitlines() if flow.events else []
+            done = max([json.loads(line).get("objects_done", 0) for line in lines], default=0)
+            there = exact_objects(flow.source[1], flow.destination[1]) if done else 0
+            self.expect(there >= done, f"{flow.name} {flow.id}: {done} objects were reported, {there} are there")
+
+    def check_after_power_loss(self):
+        """Everything is COMPLETED; the power goes everywhere; everything is still there."""
+        ran, _ = self.cluster.lose_power(list(self.cluster.machines), self.rng)
+        for flow in self.flows:
+            wrong = trees.differences(flow.source[1], flow.destination[1])
+            self.expect(wrong == "", f"{flow.name}: trees differ after a power loss: {wrong}")
+        for daemon in ran:
+            daemon.start()
+        self.cluster.until_connected()
+        for flow in self.flows:
+            self.check_flow(flow)
 
     @property
     def master(self):
@@ -125,7 +182,7 @@ class Round:
     def submit(self, flow):
         (there, source), (here, destination) = flow.source, flow.destination
         flow.process = self.command(
-            "submit", "--request-id", flow.name, "--label", f"round={self.seed}", "--retries", "100",
+            "submit", "--request-id", flow.name, "--label", f"round={self.seed}", "--retries", "100", "--durability", self.durability,
             "--callback", self.receiver.url, f"{there}:{source}/", f"{here}:{destination}",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -175,7 +232,8 @@ class Round:
         self.resent = max(0, self.sent() - self.sent_before - self.total)
         # On a busy machine agents may be lost for no other reason.
         hits = self.hand.hits + self.master.count("agent_lost", self.logged_before)
-        self.allowed = hits * IN_FLIGHT + self.total // 20 + (1 << 20)
+        # What was written and not synced goes with the power.
+        self.allowed = hits * IN_FLIGHT + self.total // 20 + (1 << 20) + self.hand.n_power_losses * self.total
         self.expect(self.resent <= self.allowed, f"{self.resent} bytes were sent again, {self.allowed} are allowed")
         for kind in ("master", "agent"):
             self.expect(self.hand.done.get(f"kill {kind}", 0) + self.hand.done.get("kill all", 0) > 0,

@@ -2,6 +2,7 @@
 """What goes wrong in a round, and when: all of it follows from the round's seed."""
 import dataclasses
 import os
+import random
 import signal
 
 # Besides one kill of the master and one of an agent, which every round has: kind and weight.
@@ -13,6 +14,7 @@ EXTRA = {
     "slow data": 1, "slow control": 1,
     "refuse data": 1, "refuse control": 1,
     "fill disk": 4,
+    "lose power": 8,
 }
 WITHIN_S = 2.2  # all begins within so long of the first submission
 
@@ -29,12 +31,14 @@ def schedule(rng, agents, without):
     """The troubles of a round, in order; `without`: kinds that cannot be had here."""
     kinds = [kind for kind in EXTRA if kind not in without]
     chosen = ["kill master", "kill agent"]
+    if "lose power" not in without:
+        chosen.append("lose power")
     chosen += rng.choices(kinds, [EXTRA[kind] for kind in kinds], k=rng.randrange(1, 6))
     troubles = []
     for kind in chosen:
         hit = agents if kind == "kill all" or rng.random() < 0.15 else [rng.choice(agents)]
         longest = {"kill": 1.0, "end": 0.5, "stop": 5.0, "hold": 4.0, "slow": 3.0, "refuse": 2.0,
-                   "fill": 2.0, "cut": 0.0}[kind.split()[0]]
+                   "fill": 2.0, "cut": 0.0, "lose": 1.0}[kind.split()[0]]
         # Mostly short, so that several things meet; sometimes longer than an agent may be silent.
         for_s = longest * rng.random() ** 2
         troubles.append(Trouble(rng.uniform(0.0, WITHIN_S), kind, hit, for_s))
@@ -49,6 +53,9 @@ class Hand:
         self.later = later
         self.is_moving = is_moving  # is there a flow that has not ended?
         self.filler = filler  # a path on the destination's small disk, or None
+        self.check_power_loss = None  # called between the loss and the next start
+        self.n_power_losses = 0
+        self.lost = 0  # files and directories that a power loss changed
         self.done = {}  # kind: how often it was done
         self.hits = 0  # agents that lost something, for the bound of what is sent again
         self.kills_while_moving = {"master": 0, "agent": 0}
@@ -85,6 +92,20 @@ class Hand:
         if count == 0:  # it is away already: as soon as it is back
             self.later(0.05, lambda: self.do(trouble))
         return count
+
+    def lose(self, what, trouble):
+        """Power: of the machine of an agent; or of all, the master's too."""
+        assert what == "power"
+        one = trouble.agents[0].rsplit("-", 1)[0]
+        names = list(self.cluster.machines) if len(trouble.agents) > 1 else [one]
+        ran, lost = self.cluster.lose_power(names, random.Random(trouble.at_s))
+        self._hit(len(ran))
+        self.n_power_losses += 1
+        self.lost += lost
+        self.check_power_loss()
+        for daemon in ran:
+            self.later(trouble.for_s, daemon.start)
+        return 1
 
     def end(self, what, trouble):
         """SIGTERM; started again once it has ended."""
