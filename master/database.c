@@ -331,10 +331,10 @@ enum err database_open(const char *state_dir, struct loop *core, struct database
     }
     enum err e = daemon_lock_directory(state_dir, &d->lock_fd, ret_failure);
     if (e == OK) {
-        e = store_sqlite_open(state_dir, true, &d->writer.store, ret_failure);
+        e = store_sqlite_open(state_dir, STORE_WRITER, &d->writer.store, ret_failure);
     }
     if (e == OK) {
-        e = store_sqlite_open(state_dir, false, &d->reader.store, ret_failure);
+        e = store_sqlite_open(state_dir, STORE_READER, &d->reader.store, ret_failure);
     }
     if (e == OK) {
         e = lane_start(&d->writer, ret_failure);

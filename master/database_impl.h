@@ -121,12 +121,20 @@ struct flow_insert {
 struct store {
     const struct store_ops *ops;
 };
+// What a connection is for.
+enum store_role {
+    STORE_WRITER, // makes the tables and brings them up to date, and holds the database
+    STORE_READER,
+    STORE_CHECK, // looks whether the database is whole, and changes nothing
+};
 // ERR_DATABASE: the store failed (the failure says how), the transaction is to be rolled back
 // and tried again later. ERR_INTERNAL, ERR_NO_MEMORY: only this request failed, and nothing of
 // it remains in the transaction.
 struct store_ops {
     enum err (*raise_term)(struct store *s, uint64_t *ret_term, char ret_cluster[IDENT_SIZE],
                            struct failure *ret_failure);
+    // ERR_EXISTS: the commit whose answer was lost was done after all: nothing is to be done
+    // again. ERR_FENCED: another master has the database: nothing can be written any more.
     enum err (*begin)(struct store *s, struct failure *ret_failure);
     enum err (*commit)(struct store *s, struct failure *ret_failure); // ERR_DATABASE or OK
     void (*rollback)(struct store *s);
@@ -134,12 +142,15 @@ struct store_ops {
     enum err (*insert_flow)(struct store *s, struct flow_insert *i, struct failure *ret_failure);
     enum err (*read)(struct store *s, struct query *q, struct arena *a,
                      struct failure *ret_failure);
+    // Optional: outside of transactions, every STORE_ALIVE_MS if nothing else happens. Answers
+    // like begin().
+    enum err (*alive)(struct store *s, struct failure *ret_failure);
     void (*free)(struct store *s);
 };
+enum { STORE_ALIVE_MS = 1000 };
 
-// Opens a connection to the database in @state_dir. The first one (@writer) makes the tables
-// and brings them up to date.
-MUST_CHECK enum err store_sqlite_open(const char *state_dir, bool writer, struct store **ret_store,
-                                      struct failure *ret_failure);
+// Opens a connection to the database in @state_dir. The writer comes first.
+MUST_CHECK enum err store_sqlite_open(const char *state_dir, enum store_role role,
+                                      struct store **ret_store, struct failure *ret_failure);
 
 #endif

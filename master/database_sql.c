@@ -1,128 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
-// A connection to SQLite: transactions, changes, and the term.
-#include "master/database_sqlite.h"
+// The store on an SQL database, whichever: changes, new flows, and the term.
+#include "master/database_sql.h"
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUSY_MS = 10000 };
-
-enum err sqlite_failure(sqlite3 *db, int rc, const char *operation, struct failure *ret_failure) {
-    enum err e = ERR_INTERNAL;
-    switch (rc & 0xff) {
-    case SQLITE_NOMEM: e = ERR_NO_MEMORY; break;
-    case SQLITE_FULL:
-    case SQLITE_IOERR:
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-    case SQLITE_CANTOPEN:
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-    case SQLITE_READONLY:
-    case SQLITE_PERM:
-    case SQLITE_PROTOCOL:
-    case SQLITE_INTERRUPT: e = ERR_DATABASE; break;
-    default: break;
-    }
-    // An error may have ended the whole transaction: then all of it is to be done again.
-    if (db != NULL && e != ERR_DATABASE && sqlite3_get_autocommit(db)) {
-        e = ERR_DATABASE;
-    }
-    char op[32];
-    snprintf(op, sizeof op, "%s", operation);
-    const char *path = db == NULL ? NULL : sqlite3_db_filename(db, "main");
-    failure_set(ret_failure, e, op, path, path == NULL ? 0 : strlen(path), "%s",
-                db == NULL ? sqlite3_errstr(rc) : sqlite3_errmsg(db));
-    if ((rc & 0xff) == SQLITE_FULL) {
-        failure_remedy(ret_failure, "make room on the file system of the state directory");
-    }
+enum err sql_run(struct sql_statement *st, struct failure *ret_failure) {
+    bool row;
+    enum err e = st->ops->step(st, &row, ret_failure);
+    st->ops->reset(st);
     return e;
 }
 
-enum err sqlite_execute(sqlite3 *db, const char *sql, struct failure *ret_failure) {
-    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    return rc == SQLITE_OK ? OK : sqlite_failure(db, rc, "execute", ret_failure);
-}
-
-enum err sqlite_run(struct store_sqlite *s, sqlite3_stmt *statement, const char *operation,
-                    struct failure *ret_failure) {
-    int rc = sqlite3_step(statement);
-    enum err e = rc == SQLITE_DONE || rc == SQLITE_ROW
-                     ? OK
-                     : sqlite_failure(s->db, rc, operation, ret_failure);
-    sqlite3_reset(statement);
-    return e;
-}
-
-static enum err run_named(struct store_sqlite *s, enum sqlite_statement which,
-                          const char *operation, struct failure *ret_failure) {
-    sqlite3_stmt *st;
-    enum err e = sqlite_prepared(s, which, &st, ret_failure);
-    return e == OK ? sqlite_run(s, st, operation, ret_failure) : e;
+static enum err run_named(struct store_sql *s, enum sql_query which, struct failure *ret_failure) {
+    struct sql_statement *st;
+    enum err e = sql_prepared(s, which, &st, ret_failure);
+    return e == OK ? sql_run(st, ret_failure) : e;
 }
 
 // ---- transactions ----
+static struct sql *sql_of(struct store *store) {
+    return ((struct store_sql *)store)->sql;
+}
+
 static enum err begin(struct store *store, struct failure *ret_failure) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
-    enum err e = run_named(s, SQL_BEGIN, "begin", ret_failure);
-    return e == OK ? OK : ERR_DATABASE;
+    return sql_of(store)->ops->begin(sql_of(store), ret_failure);
 }
 
 static enum err commit(struct store *store, struct failure *ret_failure) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
-    enum err e = run_named(s, SQL_COMMIT, "commit", ret_failure);
-    return e == OK ? OK : ERR_DATABASE;
+    return sql_of(store)->ops->commit(sql_of(store), ret_failure);
 }
 
 static void rollback(struct store *store) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
-    if (!sqlite3_get_autocommit(s->db)) {
-        struct failure ignored;
-        if (run_named(s, SQL_ROLLBACK, "rollback", &ignored) != OK) {
-            return; // the next begin fails, and says so
-        }
-    }
+    sql_of(store)->ops->rollback(sql_of(store));
+}
+
+static enum err alive(struct store *store, struct failure *ret_failure) {
+    struct sql *c = sql_of(store);
+    return c->ops->alive == NULL ? OK : c->ops->alive(c, ret_failure);
 }
 
 // ---- changes ----
-static int bind_row(sqlite3_stmt *st, const struct row *r) {
-    int n = sqlite3_bind_parameter_count(st);
+static void bind_row(struct sql_statement *st, const struct row *r) {
+    int n = st->n_parameters;
     int at = 1;
-    int rc = SQLITE_OK;
-    for (uint32_t i = 0; i < r->n_texts && at <= n && rc == SQLITE_OK; i++, at++) {
-        rc = sqlite3_bind_text(st, at, r->texts[i], -1, SQLITE_STATIC);
+    for (uint32_t i = 0; i < r->n_texts && at <= n; i++, at++) {
+        st->ops->bind_text(st, at, r->texts[i]);
     }
-    for (uint32_t i = 0; i < r->n_numbers && at <= n && rc == SQLITE_OK; i++, at++) {
-        rc = sqlite3_bind_int64(st, at, r->numbers[i]);
+    for (uint32_t i = 0; i < r->n_numbers && at <= n; i++, at++) {
+        st->ops->bind_number(st, at, r->numbers[i]);
     }
-    for (uint32_t i = 0; i < r->n_blobs && at <= n && rc == SQLITE_OK; i++, at++) {
-        rc = r->blobs[i].len == 0
-                 ? sqlite3_bind_zeroblob(st, at, 0)
-                 : sqlite3_bind_blob64(st, at, r->blobs[i].bytes, r->blobs[i].len, SQLITE_STATIC);
+    for (uint32_t i = 0; i < r->n_blobs && at <= n; i++, at++) {
+        st->ops->bind_blob(st, at, r->blobs[i]);
     }
-    return rc;
 }
 
-static enum err apply_row(struct store_sqlite *s, const struct row *r,
-                          struct failure *ret_failure) {
-    const char *const *texts = sqlite_row_statements(r->kind);
+static enum err apply_row(struct store_sql *s, const struct row *r, struct failure *ret_failure) {
+    const char *const *texts = sql_row_statements(r->kind);
     for (size_t i = 0; texts[i] != NULL; i++) {
-        sqlite3_stmt **st = &s->rows[r->kind][i];
-        int rc = SQLITE_OK;
+        struct sql_statement **st = &s->rows[r->kind][i];
+        enum err e = OK;
         if (*st == NULL) {
-            rc = sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, st, NULL);
+            e = s->sql->ops->prepare(s->sql, texts[i], st, ret_failure);
         }
-        if (rc == SQLITE_OK) {
-            rc = bind_row(*st, r);
+        if (e == OK) {
+            bind_row(*st, r);
+            e = sql_run(*st, ret_failure);
         }
-        if (rc != SQLITE_OK) {
-            return sqlite_failure(s->db, rc, texts[i], ret_failure);
-        }
-        enum err e = sqlite_run(s, *st, texts[i], ret_failure);
         if (e != OK) {
             return e;
         }
@@ -130,73 +77,93 @@ static enum err apply_row(struct store_sqlite *s, const struct row *r,
     return OK;
 }
 
-// Ends a savepoint. An error of the request itself leaves the transaction as it was before.
-static enum err end_savepoint(struct store_sqlite *s, enum err result,
-                              struct failure *ret_failure) {
-    if (result == ERR_DATABASE) {
-        return result;
-    }
+// An error of the request itself leaves the transaction as it was before the savepoint.
+static enum err undo(struct store_sql *s, enum err result) {
     struct failure f;
-    if (result != OK && run_named(s, SQL_ROLLBACK_TO, "rollback to", &f) != OK) {
-        return ERR_DATABASE;
-    }
-    if (run_named(s, SQL_RELEASE, "release", result == OK ? ret_failure : &f) != OK) {
+    if (result == ERR_DATABASE || run_named(s, SQL_ROLLBACK_TO, &f) != OK ||
+        run_named(s, SQL_RELEASE, &f) != OK) {
         return ERR_DATABASE;
     }
     return result;
 }
 
-static enum err apply(struct store *store, const struct change *c, struct failure *ret_failure) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
-    enum err e = run_named(s, SQL_SAVEPOINT, "savepoint", ret_failure);
-    if (e != OK) {
-        return e;
+// What @fn does with @arg is done as a whole, or not at all.
+static enum err within_savepoint(struct store_sql *s,
+                                 enum err (*fn)(struct store_sql *s, const void *arg,
+                                                struct failure *ret_failure),
+                                 const void *arg, struct failure *ret_failure) {
+    const struct sql_ops *ops = s->sql->ops;
+    if (ops->batch_begin != NULL) {
+        ops->batch_begin(s->sql);
     }
+    enum err e = run_named(s, SQL_SAVEPOINT, ret_failure);
+    if (e == OK) {
+        e = fn(s, arg, ret_failure);
+    }
+    if (e == OK) {
+        e = run_named(s, SQL_RELEASE, ret_failure);
+    }
+    if (ops->batch_begin != NULL) {
+        struct failure f = {0};
+        enum err sent = ops->batch_end(s->sql, &f);
+        if (sent != OK && e != ERR_NO_MEMORY) { // it was first
+            e = sent;
+            *ret_failure = f;
+        }
+    }
+    return e == OK ? OK : undo(s, e);
+}
+
+static enum err apply_rows(struct store_sql *s, const void *arg, struct failure *ret_failure) {
+    const struct change *c = arg;
+    enum err e = OK;
     for (const struct row *r = c->first; r != NULL && e == OK; r = r->next) {
         e = apply_row(s, r, ret_failure);
     }
-    return end_savepoint(s, e, ret_failure);
+    return e;
 }
 
-static enum err insert_labels(struct store_sqlite *s, const struct flow_insert *i,
+static enum err apply(struct store *store, const struct change *c, struct failure *ret_failure) {
+    return within_savepoint((struct store_sql *)store, apply_rows, c, ret_failure);
+}
+
+// ---- new flows ----
+static enum err insert_labels(struct store_sql *s, const struct flow_insert *i,
                               struct failure *ret_failure) {
-    sqlite3_stmt *st;
-    enum err e = sqlite_prepared(s, SQL_LABEL_INSERT, &st, ret_failure);
+    struct sql_statement *st;
+    enum err e = sql_prepared(s, SQL_LABEL_INSERT, &st, ret_failure);
     for (size_t n = 0; n < i->n_labels && e == OK; n++) {
-        sqlite3_bind_text(st, 1, i->row.id, -1, SQLITE_STATIC);
-        sqlite3_bind_text(st, 2, i->labels[n].key, -1, SQLITE_STATIC);
-        sqlite3_bind_text(st, 3, i->labels[n].value, -1, SQLITE_STATIC);
-        e = sqlite_run(s, st, "label", ret_failure);
+        st->ops->bind_text(st, 1, i->row.id);
+        st->ops->bind_text(st, 2, i->labels[n].key);
+        st->ops->bind_text(st, 3, i->labels[n].value);
+        e = sql_run(st, ret_failure);
     }
     return e;
 }
 
-static enum err find_request(struct store_sqlite *s, struct flow_insert *i,
+static enum err find_request(struct store_sql *s, struct flow_insert *i,
                              struct failure *ret_failure) {
-    sqlite3_stmt *st;
-    enum err e = sqlite_prepared(s, SQL_FLOW_FIND_REQUEST, &st, ret_failure);
+    struct sql_statement *st;
+    enum err e = sql_prepared(s, SQL_FLOW_FIND_REQUEST, &st, ret_failure);
     if (e != OK) {
         return e;
     }
-    sqlite3_bind_text(st, 1, i->row.owner, -1, SQLITE_STATIC);
-    sqlite3_bind_text(st, 2, i->row.request_id, -1, SQLITE_STATIC);
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        sqlite_column_name(st, 0, i->existing, sizeof i->existing);
-        size_t len = (size_t)sqlite3_column_bytes(st, 1);
-        i->same = len == i->row.spec.len &&
-                  (len == 0 || memcmp(sqlite3_column_blob(st, 1), i->row.spec.bytes, len) == 0);
-    } else if (rc != SQLITE_DONE) {
-        e = sqlite_failure(s->db, rc, "find request", ret_failure);
+    st->ops->bind_text(st, 1, i->row.owner);
+    st->ops->bind_text(st, 2, i->row.request_id);
+    if (sql_next(st, &e, ret_failure)) {
+        sql_name(st, 0, i->existing, sizeof i->existing);
+        const struct blob spec = st->ops->blob(st, 1);
+        i->same = spec.len == i->row.spec.len &&
+                  (spec.len == 0 || memcmp(spec.bytes, i->row.spec.bytes, spec.len) == 0);
     }
-    sqlite3_reset(st);
+    st->ops->reset(st);
     return e;
 }
 
-static enum err insert_row(struct store_sqlite *s, const struct flow_insert *i,
+static enum err insert_row(struct store_sql *s, const struct flow_insert *i,
                            struct failure *ret_failure) {
-    sqlite3_stmt *st;
-    enum err e = sqlite_prepared(s, SQL_FLOW_INSERT, &st, ret_failure);
+    struct sql_statement *st;
+    enum err e = sql_prepared(s, SQL_FLOW_INSERT, &st, ret_failure);
     if (e != OK) {
         return e;
     }
@@ -205,22 +172,18 @@ static enum err insert_row(struct store_sqlite *s, const struct flow_insert *i,
         f->created_ms,    f->state,           f->phase,      f->outcome,  f->holders,
         f->cancel_wanted, f->cleanup_pending, f->started_ms, f->ended_ms, (int64_t)f->last_seq};
     const struct blob blobs[] = {f->spec, f->error, f->places, f->tally};
-    struct row r = {.texts = {f->id, f->owner, f->request_id}, .n_texts = 3};
-    int rc = bind_row(st, &r);
-    for (size_t n = 0; n < ARRAY_LEN(numbers) && rc == SQLITE_OK; n++) {
-        rc = sqlite3_bind_int64(st, (int)n + 4, numbers[n]);
+    const struct row texts = {.texts = {f->id, f->owner, f->request_id}, .n_texts = 3};
+    bind_row(st, &texts);
+    for (size_t n = 0; n < ARRAY_LEN(numbers); n++) {
+        st->ops->bind_number(st, (int)n + 4, numbers[n]);
     }
-    for (size_t n = 0; n < ARRAY_LEN(blobs) && rc == SQLITE_OK; n++) {
-        int at = (int)(n + ARRAY_LEN(numbers)) + 4;
-        rc = blobs[n].len == 0
-                 ? sqlite3_bind_zeroblob(st, at, 0)
-                 : sqlite3_bind_blob64(st, at, blobs[n].bytes, blobs[n].len, SQLITE_STATIC);
+    for (size_t n = 0; n < ARRAY_LEN(blobs); n++) {
+        st->ops->bind_blob(st, (int)(n + ARRAY_LEN(numbers)) + 4, blobs[n]);
     }
-    return rc == SQLITE_OK ? sqlite_run(s, st, "insert flow", ret_failure)
-                           : sqlite_failure(s->db, rc, "insert flow", ret_failure);
+    return sql_run(st, ret_failure);
 }
 
-static enum err insert_event(struct store_sqlite *s, const struct flow_insert *i,
+static enum err insert_event(struct store_sql *s, const struct flow_insert *i,
                              struct failure *ret_failure) {
     struct row r = {.kind = ROW_EVENT,
                     .n_texts = 2,
@@ -232,7 +195,7 @@ static enum err insert_event(struct store_sqlite *s, const struct flow_insert *i
     return apply_row(s, &r, ret_failure);
 }
 
-static enum err insert_callback(struct store_sqlite *s, const struct flow_insert *i,
+static enum err insert_callback(struct store_sql *s, const struct flow_insert *i,
                                 struct failure *ret_failure) {
     struct row r = {.kind = ROW_OUTBOX_ADD,
                     .n_texts = 2,
@@ -244,26 +207,9 @@ static enum err insert_callback(struct store_sqlite *s, const struct flow_insert
     return i->callback_target == NULL ? OK : apply_row(s, &r, ret_failure);
 }
 
-enum err sqlite_insert_flow(struct store *store, struct flow_insert *i,
-                            struct failure *ret_failure) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
-    i->existing[0] = '\0';
-    i->same = false;
-    enum err e = OK;
-    if (i->row.request_id[0] != '\0') {
-        e = find_request(s, i, ret_failure);
-        if (e != OK || i->existing[0] != '\0') {
-            return e;
-        }
-    }
-    if (i->only_find) {
-        return OK;
-    }
-    e = run_named(s, SQL_SAVEPOINT, "savepoint", ret_failure);
-    if (e != OK) {
-        return e;
-    }
-    e = insert_row(s, i, ret_failure);
+static enum err insert_all(struct store_sql *s, const void *arg, struct failure *ret_failure) {
+    const struct flow_insert *i = arg;
+    enum err e = insert_row(s, i, ret_failure);
     if (e == OK) {
         e = insert_labels(s, i, ret_failure);
     }
@@ -273,94 +219,95 @@ enum err sqlite_insert_flow(struct store *store, struct flow_insert *i,
     if (e == OK) {
         e = insert_callback(s, i, ret_failure);
     }
-    return end_savepoint(s, e, ret_failure);
+    return e;
+}
+
+enum err sql_insert_flow(struct store *store, struct flow_insert *i, struct failure *ret_failure) {
+    struct store_sql *s = (struct store_sql *)store;
+    i->existing[0] = '\0';
+    i->same = false;
+    if (i->row.request_id[0] != '\0') {
+        enum err e = find_request(s, i, ret_failure);
+        if (e != OK || i->existing[0] != '\0') {
+            return e;
+        }
+    }
+    return i->only_find ? OK : within_savepoint(s, insert_all, i, ret_failure);
 }
 
 // ---- the term ----
 static enum err raise_term(struct store *store, uint64_t *ret_term, char ret_cluster[IDENT_SIZE],
                            struct failure *ret_failure) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
+    struct store_sql *s = (struct store_sql *)store;
     char cluster[IDENT_SIZE];
     ident_new(clock_wall_ms(&clock_system), cluster);
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(s->db,
-                                "INSERT INTO cluster (one, id, term) VALUES (1, ?1, 1)"
-                                " ON CONFLICT (one) DO UPDATE SET term = term + 1"
-                                " RETURNING term, id",
-                                -1, &st, NULL);
-    if (rc == SQLITE_OK) {
-        rc = sqlite3_bind_text(st, 1, cluster, -1, SQLITE_STATIC);
+    enum err e = s->sql->ops->begin(s->sql, ret_failure);
+    if (e != OK) {
+        return e;
     }
+    struct sql_statement *st;
     uint64_t term = 0;
-    if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        term = (uint64_t)sqlite3_column_int64(st, 0);
-        sqlite_column_name(st, 1, cluster, sizeof cluster);
-        rc = sqlite3_step(st); // it commits when it is done
-    }
-    enum err e = rc == SQLITE_DONE ? OK : sqlite_failure(s->db, rc, "raise term", ret_failure);
-    sqlite3_finalize(st);
+    e = sql_prepared(s, SQL_RAISE_TERM, &st, ret_failure);
     if (e == OK) {
-        *ret_term = term;
-        memcpy(ret_cluster, cluster, sizeof cluster);
+        st->ops->bind_text(st, 1, cluster);
+        if (sql_next(st, &e, ret_failure)) {
+            term = sql_unsigned(st, 0);
+            sql_name(st, 1, cluster, sizeof cluster);
+        }
+        st->ops->reset(st);
     }
-    return e == OK ? OK : ERR_DATABASE;
+    if (e == OK) {
+        e = s->sql->ops->commit(s->sql, ret_failure);
+    }
+    if (e != OK) {
+        s->sql->ops->rollback(s->sql);
+        return ERR_DATABASE;
+    }
+    if (s->sql->ops->set_term != NULL) {
+        s->sql->ops->set_term(s->sql, term);
+    }
+    *ret_term = term;
+    memcpy(ret_cluster, cluster, sizeof cluster);
+    return OK;
 }
 
 // ---- opening ----
 static void store_free(struct store *store) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
+    struct store_sql *s = (struct store_sql *)store;
+    const struct sql_ops *ops = s->sql->ops;
     for (size_t k = 0; k < ROW_KIND_COUNT; k++) {
         for (size_t i = 0; i < ROW_STATEMENTS; i++) {
-            sqlite3_finalize(s->rows[k][i]);
+            ops->finalize(s->rows[k][i]);
         }
     }
     for (size_t i = 0; i < ARRAY_LEN(s->queries); i++) {
-        sqlite3_finalize(s->queries[i]);
+        ops->finalize(s->queries[i]);
     }
-    sqlite3_close(s->db);
+    ops->close(s->sql);
     free(s);
 }
 
-static const struct store_ops ops = {
+static const struct store_ops store_ops = {
     .raise_term = raise_term,
     .begin = begin,
     .commit = commit,
     .rollback = rollback,
     .apply = apply,
-    .insert_flow = sqlite_insert_flow,
-    .read = sqlite_read,
+    .insert_flow = sql_insert_flow,
+    .read = sql_read,
+    .alive = alive,
     .free = store_free,
 };
 
-enum err store_sqlite_open(const char *state_dir, bool writer, struct store **ret_store,
-                           struct failure *ret_failure) {
-    char path[4096];
-    int n = snprintf(path, sizeof path, "%s/sluice.db", state_dir);
-    if (n < 0 || (size_t)n >= sizeof path) {
-        return failure_set(ret_failure, ERR_NAME_TOO_LONG, "open", state_dir, strlen(state_dir),
-                           NULL);
-    }
-    struct store_sqlite *s = calloc(1, sizeof *s);
+enum err store_sql_new(struct sql *take_connection, struct store **ret_store,
+                       struct failure *ret_failure) {
+    struct store_sql *s = calloc(1, sizeof *s);
     if (s == NULL) {
-        return failure_set(ret_failure, ERR_NO_MEMORY, "open", path, strlen(path), NULL);
+        take_connection->ops->close(take_connection);
+        return failure_set(ret_failure, ERR_NO_MEMORY, "open the database", NULL, 0, NULL);
     }
-    s->store.ops = &ops;
-    int rc = sqlite3_open_v2(
-        path, &s->db,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (writer ? SQLITE_OPEN_CREATE : 0), NULL);
-    enum err e = OK;
-    if (rc != SQLITE_OK) {
-        sqlite_failure(s->db, rc, "open", ret_failure);
-        e = ERR_DATABASE;
-    } else {
-        sqlite3_extended_result_codes(s->db, 1);
-        sqlite3_busy_timeout(s->db, BUSY_MS);
-        e = sqlite_schema_check(s->db, path, writer, ret_failure);
-    }
-    if (e != OK) {
-        store_free(&s->store);
-        return e;
-    }
+    s->store.ops = &store_ops;
+    s->sql = take_connection;
     *ret_store = &s->store;
     return OK;
 }

@@ -1,32 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the files of the SQLite store share. Inside the database only.
-#ifndef MASTER_DATABASE_SQLITE_H
-#define MASTER_DATABASE_SQLITE_H
+// What the files of the SQL store share. Inside the database only.
+#ifndef MASTER_DATABASE_SQL_H
+#define MASTER_DATABASE_SQL_H
 
-#include "master/database_impl.h"
-
-#include <sqlite3.h>
+#include "master/database_sql_impl.h"
 
 enum { ROW_STATEMENTS = 8, QUERY_STATEMENTS = 48 };
 
 // When a callback may be sent that has others of its flow before it. INT64_MAX.
-#define SQLITE_OUTBOX_NOT_ITS_TURN "9223372036854775807"
+#define SQL_OUTBOX_NOT_ITS_TURN "9223372036854775807"
 
-struct store_sqlite {
-    struct store store; // first member
-    sqlite3 *db;
-    sqlite3_stmt *rows[ROW_KIND_COUNT][ROW_STATEMENTS]; // prepared when first used
-    sqlite3_stmt *queries[QUERY_STATEMENTS];
+struct store_sql {
+    struct store store;                                         // first member
+    struct sql *sql;                                            // owned
+    struct sql_statement *rows[ROW_KIND_COUNT][ROW_STATEMENTS]; // prepared when first used
+    struct sql_statement *queries[QUERY_STATEMENTS];
 };
 
 // Statements that are kept prepared, for all but the rows.
-enum sqlite_statement {
-    SQL_BEGIN,
-    SQL_COMMIT,
-    SQL_ROLLBACK,
+enum sql_query {
     SQL_SAVEPOINT,
     SQL_ROLLBACK_TO,
     SQL_RELEASE,
+    SQL_RAISE_TERM,
     SQL_FLOW_FIND_REQUEST,
     SQL_FLOW_INSERT,
     SQL_LABEL_INSERT,
@@ -63,37 +59,43 @@ enum sqlite_statement {
 _Static_assert((int)SQL_STATEMENT_COUNT <= (int)QUERY_STATEMENTS, "too many statements");
 
 // The texts of a row kind's statements, NULL at the end; see database_impl.h for the parameters.
-const char *const *sqlite_row_statements(enum row_kind kind);
+const char *const *sql_row_statements(enum row_kind kind);
+const char *sql_query_text(enum sql_query which);
 
-// Opening: pragmas and tables.
-MUST_CHECK enum err sqlite_schema_check(sqlite3 *db, const char *path, bool writer,
-                                        struct failure *ret_failure);
+MUST_CHECK enum err sql_prepared(struct store_sql *s, enum sql_query which,
+                                 struct sql_statement **ret_statement, struct failure *ret_failure);
+// Runs a statement whose rows do not matter, and resets it.
+MUST_CHECK enum err sql_run(struct sql_statement *st, struct failure *ret_failure);
 
-// Classifies @rc, fills the failure, logs nothing. ERR_DATABASE: the store is in trouble;
-// ERR_NO_MEMORY, ERR_INTERNAL: only the statement.
-enum err sqlite_failure(sqlite3 *db, int rc, const char *operation, struct failure *ret_failure);
-MUST_CHECK enum err sqlite_prepared(struct store_sqlite *s, enum sqlite_statement which,
-                                    sqlite3_stmt **ret_statement, struct failure *ret_failure);
-// Runs a statement that gives no rows, and resets it.
-MUST_CHECK enum err sqlite_run(struct store_sqlite *s, sqlite3_stmt *statement,
-                               const char *operation, struct failure *ret_failure);
-// Whole statements in text, for pragmas and schema.
-MUST_CHECK enum err sqlite_execute(sqlite3 *db, const char *sql, struct failure *ret_failure);
-
-MUST_CHECK enum err sqlite_insert_flow(struct store *s, struct flow_insert *i,
-                                       struct failure *ret_failure);
-MUST_CHECK enum err sqlite_read(struct store *s, struct query *q, struct arena *a,
-                                struct failure *ret_failure);
+MUST_CHECK enum err sql_insert_flow(struct store *s, struct flow_insert *i,
+                                    struct failure *ret_failure);
+MUST_CHECK enum err sql_read(struct store *s, struct query *q, struct arena *a,
+                             struct failure *ret_failure);
 
 // ---- for reading ----
+// To the next row; false: there is none, or it failed, or *@e was not OK before.
+static inline bool sql_next(struct sql_statement *st, enum err *e, struct failure *ret_failure) {
+    bool row = false;
+    if (*e == OK) {
+        *e = st->ops->step(st, &row, ret_failure);
+    }
+    return *e == OK && row;
+}
+static inline int64_t sql_number(const struct sql_statement *st, int column) {
+    return st->ops->number(st, column);
+}
+static inline uint64_t sql_unsigned(const struct sql_statement *st, int column) {
+    return (uint64_t)st->ops->number(st, column);
+}
 // Grows an array of rows, in the arena; NULL: out of memory.
-void *sqlite_add_row(struct arena *a, void **rows, size_t *n_rows, size_t *cap, size_t row_bytes);
-bool sqlite_column_blob(sqlite3_stmt *st, int column, struct arena *a, struct blob *ret_blob);
-const char *sqlite_column_text(sqlite3_stmt *st, int column, struct arena *a); // NULL: no memory
-void sqlite_column_name(sqlite3_stmt *st, int column, char *ret_text, size_t cap);
-// The planner's questions (database_sqlite_plan.c).
-MUST_CHECK enum err sqlite_read_plan(struct store_sqlite *s, struct query *q, struct arena *a,
-                                     struct failure *ret_failure);
-void sqlite_progress(sqlite3_stmt *st, int column, struct flow_progress *ret_progress);
+void *sql_add_row(struct arena *a, void **rows, size_t *n_rows, size_t *cap, size_t row_bytes);
+bool sql_blob(const struct sql_statement *st, int column, struct arena *a, struct blob *ret_blob);
+const char *sql_text(const struct sql_statement *st, int column,
+                     struct arena *a); // NULL: no memory
+void sql_name(const struct sql_statement *st, int column, char *ret_text, size_t cap);
+void sql_progress(const struct sql_statement *st, int column, struct flow_progress *ret_progress);
+// The planner's questions (database_sql_plan.c).
+MUST_CHECK enum err sql_read_plan(struct store_sql *s, struct query *q, struct arena *a,
+                                  struct failure *ret_failure);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What SQLite answers to the planner.
-#include "master/database_sqlite.h"
+// What the SQL store answers to the planner.
+#include "master/database_sql.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,164 +8,151 @@
 enum { TASKS_MAX_BYTES = 16 << 20 }; // of specs in one answer
 
 // Binds flow, then the numbers, from parameter 2 on.
-static enum err ask(struct store_sqlite *s, enum sqlite_statement which, const char *flow,
-                    const int64_t *numbers, int n_numbers, sqlite3_stmt **ret_statement,
+static enum err ask(struct store_sql *s, enum sql_query which, const char *flow,
+                    const int64_t *numbers, int n_numbers, struct sql_statement **ret_statement,
                     struct failure *ret_failure) {
-    enum err e = sqlite_prepared(s, which, ret_statement, ret_failure);
+    enum err e = sql_prepared(s, which, ret_statement, ret_failure);
     if (e == OK) {
         if (flow != NULL) {
-            sqlite3_bind_text(*ret_statement, 1, flow, -1, SQLITE_STATIC);
+            (*ret_statement)->ops->bind_text(*ret_statement, 1, flow);
         }
         for (int i = 0; i < n_numbers; i++) {
-            sqlite3_bind_int64(*ret_statement, i + (flow != NULL ? 2 : 1), numbers[i]);
+            (*ret_statement)
+                ->ops->bind_number(*ret_statement, i + (flow != NULL ? 2 : 1), numbers[i]);
         }
     }
     return e;
 }
 
-static enum err ask_number(struct store_sqlite *s, enum sqlite_statement which, const char *flow,
+static enum err ask_number(struct store_sql *s, enum sql_query which, const char *flow,
                            int64_t number, bool has_number, int64_t *ret_answer,
                            struct failure *ret_failure) {
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, which, flow, &number, has_number ? 1 : 0, &st, ret_failure);
     if (e != OK) {
         return e;
     }
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        *ret_answer = sqlite3_column_int64(st, 0);
-    } else {
-        e = sqlite_failure(s->db, rc, "read", ret_failure);
+    if (sql_next(st, &e, ret_failure)) {
+        *ret_answer = sql_number(st, 0);
     }
-    sqlite3_reset(st);
-    return e;
-}
-
-// Ends a statement that was stepped through until @rc.
-static enum err ended(struct store_sqlite *s, sqlite3_stmt *st, int rc, enum err e,
-                      struct failure *ret_failure) {
-    if (e == OK && rc != SQLITE_DONE && rc != SQLITE_ROW) {
-        e = sqlite_failure(s->db, rc, "read", ret_failure);
-    }
-    sqlite3_reset(st);
+    st->ops->reset(st);
     return e;
 }
 
 // ---- the plan ----
-static enum err read_plan(struct store_sqlite *s, struct query *q, struct arena *a,
+static enum err read_plan(struct store_sql *s, struct query *q, struct arena *a,
                           struct failure *ret_failure) {
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, SQL_PLAN, q->flow, NULL, 0, &st, ret_failure);
     if (e != OK) {
         return e;
     }
     q->plan = (struct plan_answer){0};
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
+    if (sql_next(st, &e, ret_failure)) {
         q->plan.exists = true;
-        if (!sqlite_column_blob(st, 0, a, &q->plan.body)) {
+        if (!sql_blob(st, 0, a, &q->plan.body)) {
             e = ERR_NO_MEMORY;
         }
-        sqlite_progress(st, 1, &q->plan.progress);
+        sql_progress(st, 1, &q->plan.progress);
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
 // ---- large objects ----
-static bool large_columns(sqlite3_stmt *st, const char *flow, struct arena *a,
+static bool large_columns(struct sql_statement *st, const char *flow, struct arena *a,
                           struct large_row *l) {
     memcpy(l->flow, flow, sizeof l->flow);
-    l->object = (uint64_t)sqlite3_column_int64(st, 0);
-    l->state = (enum large_state)sqlite3_column_int(st, 1);
-    l->size = (uint64_t)sqlite3_column_int64(st, 2);
-    l->acked_bytes = (uint64_t)sqlite3_column_int64(st, 3);
-    l->next_offset = (uint64_t)sqlite3_column_int64(st, 4);
-    l->generation = (uint64_t)sqlite3_column_int64(st, 5);
-    l->attempt = (uint32_t)sqlite3_column_int64(st, 6);
-    l->fresh = sqlite3_column_int(st, 7) != 0;
-    l->opened = sqlite3_column_int(st, 8) != 0;
-    l->quiet_ms = sqlite3_column_int64(st, 9);
-    return sqlite_column_blob(st, 10, a, &l->entry) && sqlite_column_blob(st, 11, a, &l->receipt);
+    l->object = sql_unsigned(st, 0);
+    l->state = (enum large_state)sql_number(st, 1);
+    l->size = sql_unsigned(st, 2);
+    l->acked_bytes = sql_unsigned(st, 3);
+    l->next_offset = sql_unsigned(st, 4);
+    l->generation = sql_unsigned(st, 5);
+    l->attempt = (uint32_t)sql_number(st, 6);
+    l->fresh = sql_number(st, 7) != 0;
+    l->opened = sql_number(st, 8) != 0;
+    l->quiet_ms = sql_number(st, 9);
+    return sql_blob(st, 10, a, &l->entry) && sql_blob(st, 11, a, &l->receipt);
 }
 
-static enum err read_larges(struct store_sqlite *s, struct query *q, struct arena *a,
+static enum err read_larges(struct store_sql *s, struct query *q, struct arena *a,
                             struct failure *ret_failure) {
     const int64_t numbers[] = {(int64_t)q->from, q->limit};
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, q->object == 0 ? SQL_LARGES : SQL_LARGES_IDLE, q->flow, numbers, 2, &st,
                      ret_failure);
     if (e != OK) {
         return e;
     }
     size_t cap = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct large_row *l = sqlite_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *l);
+    while (sql_next(st, &e, ret_failure)) {
+        struct large_row *l = sql_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *l);
         if (l == NULL || !large_columns(st, q->flow, a, l)) {
             e = ERR_NO_MEMORY;
             break;
         }
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
 // ---- tasks ----
-static void task_columns(sqlite3_stmt *st, const char *flow, struct task_row *t) {
+static void task_columns(struct sql_statement *st, const char *flow, struct task_row *t) {
     memcpy(t->flow, flow, sizeof t->flow);
-    t->task_id = (uint64_t)sqlite3_column_int64(st, 0);
-    t->kind = (uint32_t)sqlite3_column_int64(st, 1);
-    t->stage = (uint32_t)sqlite3_column_int64(st, 2);
-    t->rank = (uint32_t)sqlite3_column_int64(st, 3);
-    t->status = (enum task_status)sqlite3_column_int(st, 4);
-    t->attempt = (uint32_t)sqlite3_column_int64(st, 5);
-    t->not_before_ms = sqlite3_column_int64(st, 6);
-    sqlite_column_name(st, 7, t->avoid, sizeof t->avoid);
-    t->object = (uint64_t)sqlite3_column_int64(st, 8);
-    t->walk = (uint64_t)sqlite3_column_int64(st, 9);
-    t->generation = (uint64_t)sqlite3_column_int64(st, 10);
-    t->bytes = (uint64_t)sqlite3_column_int64(st, 11);
-    t->objects = (uint32_t)sqlite3_column_int64(st, 12);
+    t->task_id = sql_unsigned(st, 0);
+    t->kind = (uint32_t)sql_number(st, 1);
+    t->stage = (uint32_t)sql_number(st, 2);
+    t->rank = (uint32_t)sql_number(st, 3);
+    t->status = (enum task_status)sql_number(st, 4);
+    t->attempt = (uint32_t)sql_number(st, 5);
+    t->not_before_ms = sql_number(st, 6);
+    sql_name(st, 7, t->avoid, sizeof t->avoid);
+    t->object = sql_unsigned(st, 8);
+    t->walk = sql_unsigned(st, 9);
+    t->generation = sql_unsigned(st, 10);
+    t->bytes = sql_unsigned(st, 11);
+    t->objects = (uint32_t)sql_number(st, 12);
 }
 
-static enum err read_leases(struct store_sqlite *s, struct task_row *t, struct arena *a,
+static enum err read_leases(struct store_sql *s, struct task_row *t, struct arena *a,
                             struct failure *ret_failure) {
     const int64_t id = (int64_t)t->task_id;
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, SQL_TASK_LEASES, NULL, &id, 1, &st, ret_failure);
     if (e != OK) {
         return e;
     }
     void *rows = NULL;
     size_t cap = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct lease_row *l = sqlite_add_row(a, &rows, &t->n_leases, &cap, sizeof *l);
+    while (sql_next(st, &e, ret_failure)) {
+        struct lease_row *l = sql_add_row(a, &rows, &t->n_leases, &cap, sizeof *l);
         if (l == NULL) {
             e = ERR_NO_MEMORY;
             break;
         }
-        l->epoch.term = (uint64_t)sqlite3_column_int64(st, 0);
-        l->epoch.counter = (uint64_t)sqlite3_column_int64(st, 1);
-        sqlite_column_name(st, 2, l->agent, sizeof l->agent);
+        l->epoch.term = sql_unsigned(st, 0);
+        l->epoch.counter = sql_unsigned(st, 1);
+        sql_name(st, 2, l->agent, sizeof l->agent);
     }
     t->leases = rows;
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
 // What else belongs to a task: spec, leases, and its large object.
-static enum err read_rest(struct store_sqlite *s, struct task_row *t, struct arena *a,
+static enum err read_rest(struct store_sql *s, struct task_row *t, struct arena *a,
                           struct failure *ret_failure) {
     const int64_t id = (int64_t)t->task_id;
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, SQL_TASK_SPEC, NULL, &id, 1, &st, ret_failure);
     if (e != OK) {
         return e;
     }
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW && !sqlite_column_blob(st, 0, a, &t->spec)) {
+    if (sql_next(st, &e, ret_failure) && !sql_blob(st, 0, a, &t->spec)) {
         e = ERR_NO_MEMORY;
     }
-    e = ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
     if (e == OK) {
         e = read_leases(s, t, a, ret_failure);
     }
@@ -177,15 +164,15 @@ static enum err read_rest(struct store_sqlite *s, struct task_row *t, struct are
     if (e != OK) {
         return e;
     }
-    rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
+    if (sql_next(st, &e, ret_failure)) {
         struct large_row *l = arena_alloc(a, sizeof *l);
         if (l == NULL || !large_columns(st, t->flow, a, l)) {
             e = ERR_NO_MEMORY;
         }
         t->large = l;
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
 static int compare_ids(const void *a, const void *b) {
@@ -195,19 +182,19 @@ static int compare_ids(const void *a, const void *b) {
 }
 
 // Up to @n tasks that are not to be skipped, from one of the two statements.
-static enum err add_tasks(struct store_sqlite *s, struct query *q, struct arena *a,
-                          enum sqlite_statement which, size_t n, size_t *cap,
+static enum err add_tasks(struct store_sql *s, struct query *q, struct arena *a,
+                          enum sql_query which, size_t n, size_t *cap,
                           struct failure *ret_failure) {
     const struct tasks_wanted *w = &q->wanted;
-    const int64_t stage = w->max_stage;
-    sqlite3_stmt *st;
-    enum err e = ask(s, which, q->flow, &stage, 1, &st, ret_failure);
+    // Those to be skipped, those wanted, and one that says that there are more.
+    const int64_t numbers[] = {w->max_stage, (int64_t)(n + w->n_skip) + 1};
+    struct sql_statement *st;
+    enum err e = ask(s, which, q->flow, numbers, 2, &st, ret_failure);
     if (e != OK) {
         return e;
     }
     size_t bytes = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+    while (sql_next(st, &e, ret_failure)) {
         struct task_row t = {0};
         task_columns(st, q->flow, &t);
         if (w->n_skip > 0 &&
@@ -218,7 +205,7 @@ static enum err add_tasks(struct store_sqlite *s, struct query *q, struct arena 
             q->tasks.more = true;
             break;
         }
-        struct task_row *row = sqlite_add_row(a, &q->rows, &q->n_rows, cap, sizeof *row);
+        struct task_row *row = sql_add_row(a, &q->rows, &q->n_rows, cap, sizeof *row);
         if (row == NULL) {
             e = ERR_NO_MEMORY;
             break;
@@ -231,10 +218,11 @@ static enum err add_tasks(struct store_sqlite *s, struct query *q, struct arena 
         bytes += row->spec.len;
         n--;
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
-static enum err read_tasks(struct store_sqlite *s, struct query *q, struct arena *a,
+static enum err read_tasks(struct store_sql *s, struct query *q, struct arena *a,
                            struct failure *ret_failure) {
     const struct tasks_wanted *w = &q->wanted;
     q->tasks = (struct tasks_answer){0};
@@ -264,17 +252,16 @@ static enum err read_tasks(struct store_sqlite *s, struct query *q, struct arena
     return e;
 }
 
-static enum err read_waiting(struct store_sqlite *s, struct query *q, struct arena *a,
+static enum err read_waiting(struct store_sql *s, struct query *q, struct arena *a,
                              struct failure *ret_failure) {
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, SQL_TASKS_WAITING, q->flow, NULL, 0, &st, ret_failure);
     if (e != OK) {
         return e;
     }
     size_t cap = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct task_row *t = sqlite_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *t);
+    while (sql_next(st, &e, ret_failure)) {
+        struct task_row *t = sql_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *t);
         if (t == NULL) {
             e = ERR_NO_MEMORY;
             break;
@@ -285,67 +272,68 @@ static enum err read_waiting(struct store_sqlite *s, struct query *q, struct are
             break;
         }
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
 // ---- the walk ----
-static enum err read_walks(struct store_sqlite *s, struct query *q, struct arena *a,
-                           enum sqlite_statement which, struct failure *ret_failure) {
+static enum err read_walks(struct store_sql *s, struct query *q, struct arena *a,
+                           enum sql_query which, struct failure *ret_failure) {
     const int64_t limit = q->limit;
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, which, q->flow, &limit, 1, &st, ret_failure);
     if (e != OK) {
         return e;
     }
     size_t cap = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct walk_row *w = sqlite_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *w);
+    while (sql_next(st, &e, ret_failure)) {
+        struct walk_row *w = sql_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *w);
         if (w == NULL) {
             e = ERR_NO_MEMORY;
             break;
         }
         memcpy(w->flow, q->flow, sizeof w->flow);
-        w->id = (uint64_t)sqlite3_column_int64(st, 0);
-        w->state = (enum walk_state)sqlite3_column_int(st, 1);
-        w->task = (uint64_t)sqlite3_column_int64(st, 2);
-        w->depth = (uint32_t)sqlite3_column_int64(st, 3);
-        w->attempt = (uint32_t)sqlite3_column_int64(st, 4);
-        w->partial = sqlite3_column_int(st, 5) != 0;
-        w->generation = (uint64_t)sqlite3_column_int64(st, 6);
+        w->id = sql_unsigned(st, 0);
+        w->state = (enum walk_state)sql_number(st, 1);
+        w->task = sql_unsigned(st, 2);
+        w->depth = (uint32_t)sql_number(st, 3);
+        w->attempt = (uint32_t)sql_number(st, 4);
+        w->partial = sql_number(st, 5) != 0;
+        w->generation = sql_unsigned(st, 6);
         w->counts = (struct walk_counts){
-            .objects = (uint64_t)sqlite3_column_int64(st, 7),
-            .bytes = (uint64_t)sqlite3_column_int64(st, 8),
-            .objects_done = (uint64_t)sqlite3_column_int64(st, 9),
-            .bytes_done = (uint64_t)sqlite3_column_int64(st, 10),
-            .failed = (uint64_t)sqlite3_column_int64(st, 11),
-            .skipped = (uint64_t)sqlite3_column_int64(st, 12),
+            .objects = sql_unsigned(st, 7),
+            .bytes = sql_unsigned(st, 8),
+            .objects_done = sql_unsigned(st, 9),
+            .bytes_done = sql_unsigned(st, 10),
+            .failed = sql_unsigned(st, 11),
+            .skipped = sql_unsigned(st, 12),
         };
-        w->failed = which == SQL_WALK_DEEPEST && sqlite3_column_int(st, 14) != 0;
-        if (!sqlite_column_blob(st, 13, a, &w->entry)) {
+        w->failed = which == SQL_WALK_DEEPEST && sql_number(st, 14) != 0;
+        if (!sql_blob(st, 13, a, &w->entry)) {
             e = ERR_NO_MEMORY;
             break;
         }
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
 // ---- what was seen ----
-static enum err read_seen(struct store_sqlite *s, struct query *q, struct arena *a,
+static enum err read_seen(struct store_sql *s, struct query *q, struct arena *a,
                           struct failure *ret_failure) {
     size_t n = q->blob.len / SEEN_BYTES;
     bool *seen = arena_alloc(a, n * sizeof *seen);
     const int64_t walk = (int64_t)q->object;
-    sqlite3_stmt *st;
+    struct sql_statement *st;
     enum err e = ask(s, SQL_SEEN, q->flow, &walk, 1, &st, ret_failure);
     if (seen == NULL) {
         return ERR_NO_MEMORY;
     }
     for (size_t i = 0; i < n && e == OK; i++) {
-        sqlite3_bind_blob(st, 3, q->blob.bytes + i * SEEN_BYTES, SEEN_BYTES, SQLITE_STATIC);
-        int rc = sqlite3_step(st);
-        seen[i] = rc == SQLITE_ROW;
-        e = ended(s, st, rc, OK, ret_failure);
+        const struct blob digest = {q->blob.bytes + i * SEEN_BYTES, SEEN_BYTES};
+        st->ops->bind_blob(st, 3, digest);
+        seen[i] = sql_next(st, &e, ret_failure);
+        st->ops->reset(st);
     }
     q->rows = seen;
     q->n_rows = n;
@@ -353,51 +341,51 @@ static enum err read_seen(struct store_sqlite *s, struct query *q, struct arena 
 }
 
 // ---- acknowledgements ----
-static enum err read_acks(struct store_sqlite *s, struct query *q, struct arena *a,
-                          enum sqlite_statement which, struct failure *ret_failure) {
+static enum err read_acks(struct store_sql *s, struct query *q, struct arena *a,
+                          enum sql_query which, struct failure *ret_failure) {
     const int64_t numbers[] = {(int64_t)q->from, (int64_t)q->limit + 1, (int64_t)q->object};
-    sqlite3_stmt *st;
-    enum err e = sqlite_prepared(s, which, &st, ret_failure);
+    struct sql_statement *st;
+    enum err e = sql_prepared(s, which, &st, ret_failure);
     if (e != OK) {
         return e;
     }
-    sqlite3_bind_text(st, 1, q->flow, -1, SQLITE_STATIC);
+    st->ops->bind_text(st, 1, q->flow);
     for (int i = 0; i < 3; i++) {
-        sqlite3_bind_int64(st, i + 2, numbers[i]);
+        st->ops->bind_number(st, i + 2, numbers[i]);
     }
     if (which == SQL_ACKS_OF_AGENT) {
-        sqlite3_bind_text(st, 5, q->text, -1, SQLITE_STATIC);
+        st->ops->bind_text(st, 5, q->text);
     }
     size_t cap = 0;
-    int rc;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+    while (sql_next(st, &e, ret_failure)) {
         if (q->n_rows == q->limit) {
             q->more = true;
             break;
         }
-        struct ack_row *r = sqlite_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *r);
+        struct ack_row *r = sql_add_row(a, &q->rows, &q->n_rows, &cap, sizeof *r);
         if (r == NULL) {
             e = ERR_NO_MEMORY;
             break;
         }
         memcpy(r->flow, q->flow, sizeof r->flow);
         r->object = q->object;
-        r->offset = (uint64_t)sqlite3_column_int64(st, 0);
-        r->length = (uint64_t)sqlite3_column_int64(st, 1);
-        r->synced = sqlite3_column_int(st, 2) != 0;
-        r->agent = sqlite_column_text(st, 3, a);
-        r->boot_id = sqlite_column_text(st, 4, a);
-        if (r->agent == NULL || r->boot_id == NULL || !sqlite_column_blob(st, 5, a, &r->leaves) ||
-            !sqlite_column_blob(st, 6, a, &r->receipt)) {
+        r->offset = sql_unsigned(st, 0);
+        r->length = sql_unsigned(st, 1);
+        r->synced = sql_number(st, 2) != 0;
+        r->agent = sql_text(st, 3, a);
+        r->boot_id = sql_text(st, 4, a);
+        if (r->agent == NULL || r->boot_id == NULL || !sql_blob(st, 5, a, &r->leaves) ||
+            !sql_blob(st, 6, a, &r->receipt)) {
             e = ERR_NO_MEMORY;
             break;
         }
     }
-    return ended(s, st, rc, e, ret_failure);
+    st->ops->reset(st);
+    return e;
 }
 
-enum err sqlite_read_plan(struct store_sqlite *s, struct query *q, struct arena *a,
-                          struct failure *ret_failure) {
+enum err sql_read_plan(struct store_sql *s, struct query *q, struct arena *a,
+                       struct failure *ret_failure) {
     enum err e = ERR_INTERNAL;
     int64_t n_all = 0;
     switch ((int)q->kind) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What SQLite answers: flows, events, failed objects and the outbox; and how rows are gathered.
-#include "master/database_sqlite.h"
+// What the SQL store answers: flows, events, failed objects and the outbox; and how rows are
+// gathered.
+#include "master/database_sql.h"
 
 #include "common/cleanup.h"
 
@@ -23,15 +24,14 @@
     " entry, receipt FROM large"
 #define OUTBOX_COLUMNS                                                                             \
     "id, flow, seq, target, body, attempts, not_before_ms, dead_ms, error FROM outbox"
-#define ACK_COLUMNS "offset, length, synced, agent, boot_id, leaves, receipt FROM ack"
+#define ACK_COLUMNS "\"offset\", length, synced, agent, boot_id, leaves, receipt FROM ack"
 
 static const char *const texts[SQL_STATEMENT_COUNT] = {
-    [SQL_BEGIN] = "BEGIN",
-    [SQL_COMMIT] = "COMMIT",
-    [SQL_ROLLBACK] = "ROLLBACK",
     [SQL_SAVEPOINT] = "SAVEPOINT request",
     [SQL_ROLLBACK_TO] = "ROLLBACK TO request",
     [SQL_RELEASE] = "RELEASE request",
+    [SQL_RAISE_TERM] = "INSERT INTO cluster (one, id, term) VALUES (1, ?1, 1) ON CONFLICT (one)"
+                       " DO UPDATE SET term = cluster.term + 1 RETURNING term, id",
     [SQL_FLOW_FIND_REQUEST] = "SELECT id, spec FROM flow WHERE owner = ?1 AND request_id = ?2"
                               " AND request_id <> ''",
     [SQL_FLOW_INSERT] =
@@ -39,7 +39,8 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
         " cancel_wanted, cleanup_pending, started_ms, ended_ms, last_seq, spec, error, places,"
         " tally) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,"
         " ?17)",
-    [SQL_LABEL_INSERT] = "INSERT OR IGNORE INTO flow_label (flow, key, value) VALUES (?1, ?2, ?3)",
+    [SQL_LABEL_INSERT] = "INSERT INTO flow_label (flow, key, value) VALUES (?1, ?2, ?3)"
+                         " ON CONFLICT DO NOTHING",
     [SQL_FLOWS_UNFINISHED] = "SELECT " FLOW_COLUMNS " WHERE state < 7 AND flow.id > ?1"
                              " ORDER BY flow.id LIMIT ?2",
     [SQL_FLOW_GET] = "SELECT " FLOW_COLUMNS " WHERE flow.id = ?1 LIMIT ?2",
@@ -49,16 +50,16 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
                    " AND number > ?2 ORDER BY number LIMIT ?3",
     [SQL_OUTBOX] =
         "SELECT " OUTBOX_COLUMNS " WHERE dead_ms = 0 AND id > ?2"
-        " AND not_before_ms < " SQLITE_OUTBOX_NOT_ITS_TURN " ORDER BY not_before_ms, id LIMIT ?3",
+        " AND not_before_ms < " SQL_OUTBOX_NOT_ITS_TURN " ORDER BY not_before_ms, id LIMIT ?3",
     [SQL_OUTBOX_DEAD] = "SELECT " OUTBOX_COLUMNS " WHERE dead_ms > 0 AND id > ?2"
                         " ORDER BY id LIMIT ?3",
     [SQL_CREDENTIALS] = "SELECT name, updated_ms, sealed FROM credential WHERE name > ?1"
                         " ORDER BY name LIMIT ?2",
     [SQL_PLAN] = "SELECT body, progress FROM plan WHERE flow = ?1",
     [SQL_TASKS] = "SELECT " TASK_COLUMNS " WHERE flow = ?1 AND status = 0 AND stage <= ?2"
-                  " AND kind <> 1 ORDER BY stage, rank, task_id",
+                  " AND kind <> 1 ORDER BY stage, rank, task_id LIMIT ?3",
     [SQL_TASKS_LIST] = "SELECT " TASK_COLUMNS " WHERE flow = ?1 AND status = 0 AND stage <= ?2"
-                       " AND kind = 1 ORDER BY stage, rank, task_id",
+                       " AND kind = 1 ORDER BY stage, rank, task_id LIMIT ?3",
     [SQL_TASK_SPEC] = "SELECT spec FROM task_spec WHERE task_id = ?1",
     [SQL_TASK_LEASES] = "SELECT term, counter, agent FROM task_lease WHERE task_id = ?1"
                         " ORDER BY term, counter",
@@ -72,7 +73,7 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
     [SQL_WALK_FRONTIER] = "SELECT " WALK_COLUMNS " WHERE flow = ?1 AND state = 0"
                           " ORDER BY depth, id LIMIT ?2",
     [SQL_WALK_FRONTIER_COUNT] = "SELECT count(*) FROM (SELECT 1 FROM walk WHERE flow = ?1"
-                                " AND state = 0 LIMIT 10000)",
+                                " AND state = 0 LIMIT 10000) AS waiting",
     [SQL_WALK_PARTIALS] = "SELECT " WALK_COLUMNS " WHERE flow = ?1 AND partial = 1 LIMIT ?2",
     [SQL_WALK_DEEPEST] =
         "SELECT id, state, task, depth, attempt, partial, generation, objects, bytes,"
@@ -88,30 +89,27 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
     [SQL_OBJECT_TASKS] = "SELECT EXISTS (SELECT 1 FROM task_state WHERE flow = ?1 AND object = ?2"
                          " AND object <> 0)",
     [SQL_SEEN] = "SELECT 1 FROM seen WHERE flow = ?1 AND walk = ?2 AND digest = ?3",
-    [SQL_ACKS] = "SELECT " ACK_COLUMNS " WHERE flow = ?1 AND object = ?4 AND offset >= ?2"
-                 " ORDER BY offset LIMIT ?3",
+    [SQL_ACKS] = "SELECT " ACK_COLUMNS " WHERE flow = ?1 AND object = ?4 AND \"offset\" >= ?2"
+                 " ORDER BY \"offset\" LIMIT ?3",
     [SQL_ACKS_OF_AGENT] = "SELECT " ACK_COLUMNS " WHERE flow = ?1 AND object = ?4"
-                          " AND offset >= ?2 AND agent = ?5 AND synced = 0"
-                          " ORDER BY offset LIMIT ?3",
-    [SQL_WRITERS] = "SELECT DISTINCT 0, 0, 0, agent, boot_id, x'', x'' FROM ack WHERE flow = ?1"
+                          " AND \"offset\" >= ?2 AND agent = ?5 AND synced = 0"
+                          " ORDER BY \"offset\" LIMIT ?3",
+    [SQL_WRITERS] = "SELECT DISTINCT 0, 0, 0, agent, boot_id, '', '' FROM ack WHERE flow = ?1"
                     " AND object = ?4 AND synced = 0 ORDER BY agent, boot_id",
 };
 
-enum err sqlite_prepared(struct store_sqlite *s, enum sqlite_statement which,
-                         sqlite3_stmt **ret_statement, struct failure *ret_failure) {
-    sqlite3_stmt **st = &s->queries[which];
-    if (*st == NULL) {
-        int rc = sqlite3_prepare_v3(s->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT, st, NULL);
-        if (rc != SQLITE_OK) {
-            return sqlite_failure(s->db, rc, "prepare", ret_failure);
-        }
+enum err sql_prepared(struct store_sql *s, enum sql_query which,
+                      struct sql_statement **ret_statement, struct failure *ret_failure) {
+    enum err e = OK;
+    if (s->queries[which] == NULL) {
+        e = s->sql->ops->prepare(s->sql, texts[which], &s->queries[which], ret_failure);
     }
-    *ret_statement = *st;
-    return OK;
+    *ret_statement = s->queries[which];
+    return e;
 }
 
 // ---- gathering rows ----
-void *sqlite_add_row(struct arena *a, void **rows, size_t *n_rows, size_t *cap, size_t row_bytes) {
+void *sql_add_row(struct arena *a, void **rows, size_t *n_rows, size_t *cap, size_t row_bytes) {
     if (*n_rows == *cap) {
         size_t more = *cap == 0 ? 16 : *cap * 2;
         unsigned char *grown = arena_alloc(a, more * row_bytes);
@@ -127,36 +125,30 @@ void *sqlite_add_row(struct arena *a, void **rows, size_t *n_rows, size_t *cap, 
     return (unsigned char *)*rows + (*n_rows)++ * row_bytes;
 }
 
-bool sqlite_column_blob(sqlite3_stmt *st, int column, struct arena *a, struct blob *ret_blob) {
-    const void *bytes = sqlite3_column_blob(st, column);
-    size_t len = (size_t)sqlite3_column_bytes(st, column);
+bool sql_blob(const struct sql_statement *st, int column, struct arena *a, struct blob *ret_blob) {
+    const struct blob b = st->ops->blob(st, column);
     *ret_blob = (struct blob){0};
-    if (len > 0) {
-        if (bytes == NULL) {
-            return false;
-        }
-        ret_blob->bytes = arena_copy(a, bytes, len);
-        ret_blob->len = len;
+    if (b.len > 0) {
+        ret_blob->bytes = arena_copy(a, b.bytes, b.len);
+        ret_blob->len = b.len;
     }
-    return len == 0 || ret_blob->bytes != NULL;
+    return b.len == 0 || ret_blob->bytes != NULL;
 }
 
-const char *sqlite_column_text(sqlite3_stmt *st, int column, struct arena *a) {
-    const unsigned char *text = sqlite3_column_text(st, column);
-    return text == NULL ? NULL : arena_text(a, (const char *)text);
+const char *sql_text(const struct sql_statement *st, int column, struct arena *a) {
+    return arena_text(a, (const char *)st->ops->blob(st, column).bytes);
 }
 
-void sqlite_column_name(sqlite3_stmt *st, int column, char *ret_text, size_t cap) {
-    const unsigned char *text = sqlite3_column_text(st, column);
-    snprintf(ret_text, cap, "%s", text == NULL ? "" : (const char *)text);
+void sql_name(const struct sql_statement *st, int column, char *ret_text, size_t cap) {
+    const struct blob text = st->ops->blob(st, column);
+    snprintf(ret_text, cap, "%s", text.len == 0 ? "" : (const char *)text.bytes);
 }
 
-void sqlite_progress(sqlite3_stmt *st, int column, struct flow_progress *p) {
-    const uint8_t *bytes = sqlite3_column_blob(st, column);
-    size_t len = (size_t)sqlite3_column_bytes(st, column);
+void sql_progress(const struct sql_statement *st, int column, struct flow_progress *p) {
+    const struct blob b = st->ops->blob(st, column);
     uint64_t n[18] = {0};
-    for (size_t i = 0; bytes != NULL && i < len && i < ARRAY_LEN(n) * 8; i++) {
-        n[i / 8] |= (uint64_t)bytes[i] << (i % 8 * 8);
+    for (size_t i = 0; i < b.len && i < ARRAY_LEN(n) * 8; i++) {
+        n[i / 8] |= (uint64_t)b.bytes[i] << (i % 8 * 8);
     }
     *p = (struct flow_progress){
         .bytes_done = n[0],
@@ -182,92 +174,85 @@ void sqlite_progress(sqlite3_stmt *st, int column, struct flow_progress *p) {
 
 // ---- rows ----
 // Each reads one row; false: out of memory.
-static bool read_flow(sqlite3_stmt *st, struct arena *a, void *row) {
+static bool read_flow(struct sql_statement *st, struct arena *a, void *row) {
     struct flow_row *f = row;
-    sqlite_column_name(st, 0, f->id, sizeof f->id);
-    f->owner = sqlite_column_text(st, 1, a);
-    f->request_id = sqlite_column_text(st, 2, a);
-    f->created_ms = sqlite3_column_int64(st, 4);
-    f->state = (enum flow_state)sqlite3_column_int(st, 5);
-    f->phase = (enum flow_phase)sqlite3_column_int(st, 6);
-    f->outcome = (enum flow_outcome)sqlite3_column_int(st, 7);
-    f->holders = (uint32_t)sqlite3_column_int64(st, 8);
-    f->cancel_wanted = sqlite3_column_int(st, 9) != 0;
-    f->cleanup_pending = sqlite3_column_int(st, 10) != 0;
-    f->started_ms = sqlite3_column_int64(st, 11);
-    f->ended_ms = sqlite3_column_int64(st, 12);
-    f->last_seq = (uint64_t)sqlite3_column_int64(st, 13);
-    sqlite_progress(st, 17, &f->progress);
-    return f->owner != NULL && f->request_id != NULL && sqlite_column_blob(st, 3, a, &f->spec) &&
-           sqlite_column_blob(st, 14, a, &f->error) && sqlite_column_blob(st, 15, a, &f->places) &&
-           sqlite_column_blob(st, 16, a, &f->tally);
+    sql_name(st, 0, f->id, sizeof f->id);
+    f->owner = sql_text(st, 1, a);
+    f->request_id = sql_text(st, 2, a);
+    f->created_ms = sql_number(st, 4);
+    f->state = (enum flow_state)sql_number(st, 5);
+    f->phase = (enum flow_phase)sql_number(st, 6);
+    f->outcome = (enum flow_outcome)sql_number(st, 7);
+    f->holders = (uint32_t)sql_number(st, 8);
+    f->cancel_wanted = sql_number(st, 9) != 0;
+    f->cleanup_pending = sql_number(st, 10) != 0;
+    f->started_ms = sql_number(st, 11);
+    f->ended_ms = sql_number(st, 12);
+    f->last_seq = sql_unsigned(st, 13);
+    sql_progress(st, 17, &f->progress);
+    return f->owner != NULL && f->request_id != NULL && sql_blob(st, 3, a, &f->spec) &&
+           sql_blob(st, 14, a, &f->error) && sql_blob(st, 15, a, &f->places) &&
+           sql_blob(st, 16, a, &f->tally);
 }
 
-static bool read_event(sqlite3_stmt *st, struct arena *a, void *row) {
+static bool read_event(struct sql_statement *st, struct arena *a, void *row) {
     struct flow_event_row *e = row;
-    e->seq = (uint64_t)sqlite3_column_int64(st, 0);
-    e->at_ms = sqlite3_column_int64(st, 1);
-    e->kind = sqlite_column_text(st, 2, a);
-    e->thin = sqlite3_column_int(st, 3) != 0;
-    return e->kind != NULL && sqlite_column_blob(st, 4, a, &e->message);
+    e->seq = sql_unsigned(st, 0);
+    e->at_ms = sql_number(st, 1);
+    e->kind = sql_text(st, 2, a);
+    e->thin = sql_number(st, 3) != 0;
+    return e->kind != NULL && sql_blob(st, 4, a, &e->message);
 }
 
-static bool read_failed(sqlite3_stmt *st, struct arena *a, void *row) {
+static bool read_failed(struct sql_statement *st, struct arena *a, void *row) {
     struct failed_object_row *f = row;
-    f->number = (uint64_t)sqlite3_column_int64(st, 0);
-    return sqlite_column_blob(st, 1, a, &f->path) && sqlite_column_blob(st, 2, a, &f->failure);
+    f->number = sql_unsigned(st, 0);
+    return sql_blob(st, 1, a, &f->path) && sql_blob(st, 2, a, &f->failure);
 }
 
-static bool read_outbox(sqlite3_stmt *st, struct arena *a, void *row) {
+static bool read_outbox(struct sql_statement *st, struct arena *a, void *row) {
     struct outbox_row *o = row;
-    o->id = (uint64_t)sqlite3_column_int64(st, 0);
-    o->flow = sqlite_column_text(st, 1, a);
-    o->seq = (uint64_t)sqlite3_column_int64(st, 2);
-    o->target = sqlite_column_text(st, 3, a);
-    o->attempts = (uint32_t)sqlite3_column_int64(st, 5);
-    o->not_before_ms = sqlite3_column_int64(st, 6);
-    o->dead_ms = sqlite3_column_int64(st, 7);
-    o->error = sqlite_column_text(st, 8, a);
-    return o->flow != NULL && o->target != NULL && o->error != NULL &&
-           sqlite_column_blob(st, 4, a, &o->body);
+    o->id = sql_unsigned(st, 0);
+    o->flow = sql_text(st, 1, a);
+    o->seq = sql_unsigned(st, 2);
+    o->target = sql_text(st, 3, a);
+    o->attempts = (uint32_t)sql_number(st, 5);
+    o->not_before_ms = sql_number(st, 6);
+    o->dead_ms = sql_number(st, 7);
+    o->error = sql_text(st, 8, a);
+    return o->flow != NULL && o->target != NULL && o->error != NULL && sql_blob(st, 4, a, &o->body);
 }
 
-static bool read_credential(sqlite3_stmt *st, struct arena *a, void *row) {
+static bool read_credential(struct sql_statement *st, struct arena *a, void *row) {
     struct credential_row *c = row;
-    c->name = sqlite_column_text(st, 0, a);
-    c->updated_ms = sqlite3_column_int64(st, 1);
-    return c->name != NULL && sqlite_column_blob(st, 2, a, &c->sealed);
+    c->name = sql_text(st, 0, a);
+    c->updated_ms = sql_number(st, 1);
+    return c->name != NULL && sql_blob(st, 2, a, &c->sealed);
 }
 
 // Steps through @st and gathers up to @limit rows; one more than that only sets q->more.
-static enum err gather(struct store_sqlite *s, sqlite3_stmt *st, struct query *q, struct arena *a,
-                       size_t row_bytes, bool (*read_row)(sqlite3_stmt *, struct arena *, void *),
+static enum err gather(struct sql_statement *st, struct query *q, struct arena *a, size_t row_bytes,
+                       bool (*read_row)(struct sql_statement *, struct arena *, void *),
                        struct failure *ret_failure) {
     size_t cap = 0;
-    int rc;
     enum err e = OK;
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+    while (sql_next(st, &e, ret_failure)) {
         if (q->n_rows == q->limit) {
             q->more = true;
-            rc = SQLITE_DONE;
             break;
         }
-        void *row = sqlite_add_row(a, &q->rows, &q->n_rows, &cap, row_bytes);
+        void *row = sql_add_row(a, &q->rows, &q->n_rows, &cap, row_bytes);
         if (row == NULL || !read_row(st, a, row)) {
             e = ERR_NO_MEMORY;
-            rc = SQLITE_DONE;
             break;
         }
     }
-    if (rc != SQLITE_DONE) {
-        e = sqlite_failure(s->db, rc, "read", ret_failure);
-    }
-    sqlite3_reset(st);
+    st->ops->reset(st);
     return e;
 }
 
 // The labels make the statement's text, so it is not kept.
-static enum err read_flows(struct store_sqlite *s, struct query *q, struct arena *a,
+static enum err read_flows(struct store_sql *s, struct query *q, struct arena *a,
                            struct failure *ret_failure) {
     const struct flow_filter *f = &q->filter;
     enum { LABELS_MAX = 16 };
@@ -278,7 +263,7 @@ static enum err read_flows(struct store_sqlite *s, struct query *q, struct arena
     size_t len = (size_t)snprintf(sql, sizeof sql,
                                   "SELECT " FLOW_COLUMNS " WHERE (?1 = '' OR flow.id < ?1)"
                                   " AND (?2 = '' OR owner = ?2)"
-                                  " AND (?3 = 0 OR (?3 >> state) & 1)");
+                                  " AND (?3 = 0 OR ((?3 >> CAST(state AS INTEGER)) & 1) = 1)");
     for (size_t i = 0; i < f->n_labels; i++) {
         len += (size_t)snprintf(sql + len, sizeof sql - len,
                                 " AND EXISTS (SELECT 1 FROM flow_label l WHERE l.flow = flow.id"
@@ -286,47 +271,47 @@ static enum err read_flows(struct store_sqlite *s, struct query *q, struct arena
                                 5 + 2 * i, 6 + 2 * i);
     }
     snprintf(sql + len, sizeof sql - len, " ORDER BY flow.id DESC LIMIT ?4");
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL);
-    if (rc != SQLITE_OK) {
-        return sqlite_failure(s->db, rc, "prepare", ret_failure);
+    struct sql_statement *st = NULL;
+    enum err e = s->sql->ops->prepare(s->sql, sql, &st, ret_failure);
+    if (e != OK) {
+        return e;
     }
-    sqlite3_bind_text(st, 1, q->flow, -1, SQLITE_STATIC);
-    sqlite3_bind_text(st, 2, f->owner, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(st, 3, f->states);
-    sqlite3_bind_int64(st, 4, (int64_t)q->limit + 1);
+    st->ops->bind_text(st, 1, q->flow);
+    st->ops->bind_text(st, 2, f->owner);
+    st->ops->bind_number(st, 3, f->states);
+    st->ops->bind_number(st, 4, (int64_t)q->limit + 1);
     for (size_t i = 0; i < f->n_labels; i++) {
-        sqlite3_bind_text(st, (int)(5 + 2 * i), f->labels[i].key, -1, SQLITE_STATIC);
-        sqlite3_bind_text(st, (int)(6 + 2 * i), f->labels[i].value, -1, SQLITE_STATIC);
+        st->ops->bind_text(st, (int)(5 + 2 * i), f->labels[i].key);
+        st->ops->bind_text(st, (int)(6 + 2 * i), f->labels[i].value);
     }
-    enum err e = gather(s, st, q, a, sizeof(struct flow_row), read_flow, ret_failure);
-    sqlite3_finalize(st);
+    e = gather(st, q, a, sizeof(struct flow_row), read_flow, ret_failure);
+    st->ops->finalize(st);
     return e;
 }
 
-static enum err read_simple(struct store_sqlite *s, struct query *q, struct arena *a,
-                            enum sqlite_statement which, bool has_from, size_t row_bytes,
-                            bool (*read_row)(sqlite3_stmt *, struct arena *, void *),
+static enum err read_simple(struct store_sql *s, struct query *q, struct arena *a,
+                            enum sql_query which, bool has_from, size_t row_bytes,
+                            bool (*read_row)(struct sql_statement *, struct arena *, void *),
                             struct failure *ret_failure) {
-    sqlite3_stmt *st = NULL;
-    enum err e = sqlite_prepared(s, which, &st, ret_failure);
+    struct sql_statement *st = NULL;
+    enum err e = sql_prepared(s, which, &st, ret_failure);
     if (e != OK) {
         return e;
     }
     if (which != SQL_OUTBOX && which != SQL_OUTBOX_DEAD) {
-        sqlite3_bind_text(st, 1, q->flow, -1, SQLITE_STATIC);
+        st->ops->bind_text(st, 1, q->flow);
     }
     int at = 2;
     if (has_from) {
-        sqlite3_bind_int64(st, at++, (int64_t)q->from);
+        st->ops->bind_number(st, at++, (int64_t)q->from);
     }
-    sqlite3_bind_int64(st, at, (int64_t)q->limit + 1);
-    return gather(s, st, q, a, row_bytes, read_row, ret_failure);
+    st->ops->bind_number(st, at, (int64_t)q->limit + 1);
+    return gather(st, q, a, row_bytes, read_row, ret_failure);
 }
 
-enum err sqlite_read(struct store *store, struct query *q, struct arena *a,
-                     struct failure *ret_failure) {
-    struct store_sqlite *s = (struct store_sqlite *)store;
+enum err sql_read(struct store *store, struct query *q, struct arena *a,
+                  struct failure *ret_failure) {
+    struct store_sql *s = (struct store_sql *)store;
     q->rows = NULL;
     q->n_rows = 0;
     q->more = false;
@@ -363,7 +348,7 @@ enum err sqlite_read(struct store *store, struct query *q, struct arena *a,
     case QUERY_LARGES:
     case QUERY_SEEN:
     case QUERY_ACKS:
-    case QUERY_WRITERS: return sqlite_read_plan(s, q, a, ret_failure);
+    case QUERY_WRITERS: return sql_read_plan(s, q, a, ret_failure);
     }
     return ERR_INTERNAL;
 }

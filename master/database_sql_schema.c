@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables, as a list of steps from each version to the next. A step that was released is
-// never changed: append another one.
+// The tables, as a list of steps from each version to the next, for both databases. A step that
+// was released is never changed: append another one.
 #include "common/cleanup.h"
-#include "common/log.h"
-#include "master/database_sqlite.h"
+#include "master/database_sql_impl.h"
 
-#include <stdio.h>
 #include <string.h>
-
-enum { APPLICATION_ID = 0x534c5543 }; // "SLUC"
 
 static const char *const steps[] = {
     // 0 → 1
@@ -62,10 +58,10 @@ static const char *const steps[] = {
     "  receipt BLOB NOT NULL, PRIMARY KEY (flow, object)) STRICT;"
     "CREATE TABLE seen (flow TEXT NOT NULL, walk INTEGER NOT NULL, digest BLOB NOT NULL,"
     "  PRIMARY KEY (flow, walk, digest)) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE ack (flow TEXT NOT NULL, object INTEGER NOT NULL, offset INTEGER NOT NULL,"
+    "CREATE TABLE ack (flow TEXT NOT NULL, object INTEGER NOT NULL, \"offset\" INTEGER NOT NULL,"
     "  length INTEGER NOT NULL, synced INTEGER NOT NULL, agent TEXT NOT NULL,"
     "  boot_id TEXT NOT NULL, leaves BLOB NOT NULL, receipt BLOB NOT NULL,"
-    "  PRIMARY KEY (flow, object, offset)) STRICT, WITHOUT ROWID;",
+    "  PRIMARY KEY (flow, object, \"offset\")) STRICT, WITHOUT ROWID;",
     // 1 → 2
     "ALTER TABLE outbox ADD COLUMN thin INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE outbox ADD COLUMN dead_ms INTEGER NOT NULL DEFAULT 0;"
@@ -75,83 +71,30 @@ static const char *const steps[] = {
     // 2 → 3
     "CREATE TABLE credential (name TEXT PRIMARY KEY, updated_ms INTEGER NOT NULL,"
     "  sealed BLOB NOT NULL) STRICT;",
+    // 3 → 4: a number that each transaction raises, so that a commit whose answer was lost is known
+    "ALTER TABLE cluster ADD COLUMN written INTEGER NOT NULL DEFAULT 0;",
 };
 
-static enum err read_number(sqlite3 *db, const char *sql, int *ret_number,
-                            struct failure *ret_failure) {
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
-    if (rc == SQLITE_OK) {
-        rc = sqlite3_step(st);
-    }
-    if (rc == SQLITE_ROW) {
-        *ret_number = sqlite3_column_int(st, 0);
-    }
-    enum err e = rc == SQLITE_ROW ? OK : sqlite_failure(db, rc, sql, ret_failure);
-    sqlite3_finalize(st);
+int sql_schema_version(void) {
+    return (int)ARRAY_LEN(steps);
+}
+
+const char *sql_schema_step(int from) {
+    return steps[from];
+}
+
+enum err sql_schema_refuse_foreign(const char *name, struct failure *ret_failure) {
+    enum err e = failure_set(ret_failure, ERR_DATABASE, "open", name, strlen(name),
+                             "this is not a database of Sluice");
+    failure_remedy(ret_failure, "name another database, or move away what is there");
     return e;
 }
 
-static enum err refuse(const char *path, struct failure *ret_failure, const char *why,
-                       const char *remedy) {
-    failure_set(ret_failure, ERR_DATABASE, "open", path, strlen(path), "%s", why);
-    failure_remedy(ret_failure, "%s", remedy);
-    return ERR_DATABASE;
-}
-
-static enum err migrate(sqlite3 *db, int from, struct failure *ret_failure) {
-    for (size_t v = (size_t)from; v < ARRAY_LEN(steps); v++) {
-        char version[96];
-        snprintf(version, sizeof version,
-                 "PRAGMA user_version = %zu; PRAGMA application_id = %d; COMMIT", v + 1,
-                 (int)APPLICATION_ID);
-        enum err e = sqlite_execute(db, "BEGIN IMMEDIATE", ret_failure);
-        if (e == OK) {
-            e = sqlite_execute(db, steps[v], ret_failure);
-        }
-        if (e == OK) {
-            e = sqlite_execute(db, version, ret_failure);
-        }
-        if (e != OK) {
-            return e;
-        }
-        log_event(LOG_INFO, "database_schema_step", LOG_U64("version", v + 1));
-    }
-    return OK;
-}
-
-enum err sqlite_schema_check(sqlite3 *db, const char *path, bool writer,
-                             struct failure *ret_failure) {
-    // Order matters: the journal mode is the database's, the rest the connection's.
-    static const char writer_pragmas[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                                         "PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384;"
-                                         "PRAGMA wal_autocheckpoint = 2000;"
-                                         "PRAGMA journal_size_limit = 67108864;";
-    static const char reader_pragmas[] = "PRAGMA query_only = ON; PRAGMA cache_size = -4096;";
-    int application = 0;
-    int version = 0;
-    int tables = 0;
-    enum err e = read_number(db, "PRAGMA application_id", &application, ret_failure);
-    if (e == OK) {
-        e = read_number(db, "PRAGMA user_version", &version, ret_failure);
-    }
-    if (e == OK) {
-        e = read_number(db, "SELECT count(*) FROM sqlite_schema", &tables, ret_failure);
-    }
-    if (e != OK) {
-        return e;
-    }
-    if (application != APPLICATION_ID && tables > 0) {
-        return refuse(path, ret_failure, "this is not a database of Sluice",
-                      "choose another state_dir, or move the file away");
-    }
-    if (version < 0 || (size_t)version > ARRAY_LEN(steps)) {
-        return refuse(path, ret_failure, "this database was made by a newer version of Sluice",
-                      "run that version, or restore a backup made before the upgrade");
-    }
-    e = sqlite_execute(db, writer ? writer_pragmas : reader_pragmas, ret_failure);
-    if (e == OK && writer) {
-        e = migrate(db, version, ret_failure);
-    }
+enum err sql_schema_refuse_newer(const char *name, int version, struct failure *ret_failure) {
+    enum err e = failure_set(ret_failure, ERR_DATABASE, "open", name, strlen(name),
+                             "this database was made by a newer version of Sluice (schema %d, this"
+                             " program knows %d)",
+                             version, sql_schema_version());
+    failure_remedy(ret_failure, "run that version, or restore a backup made before the upgrade");
     return e;
 }

@@ -164,7 +164,7 @@ void played_database_open(struct world *w) {
     d.reader.last = &d.reader.first;
     if (w->o.sqlite == NULL) {
         d.store = memory_store_new();
-    } else if (store_sqlite_open(w->o.sqlite, true, &d.store, &f) != OK) {
+    } else if (store_sqlite_open(w->o.sqlite, STORE_WRITER, &d.store, &f) != OK) {
         violated("%s", f.message);
     }
 }
