@@ -8,6 +8,7 @@
 #include "master/flow.h"
 #include "master/planner.h"
 #include "master/scheduler.h"
+#include "master/standby.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,14 @@
 
 static enum err open_state(struct core *c, struct failure *f) {
     char path[4096];
-    enum err e = database_open(c->options->state_dir, c->loop, &c->database, f);
+    const struct database_place place = {
+        .state_dir = c->options->state_dir,
+        .url = c->options->database.url,
+        .session_ms = c->options->database.session_ms,
+        .outage_ms = c->options->database.outage_ms,
+        .wait = standby_wait,
+    };
+    enum err e = database_open(&place, c->loop, &c->database, f);
     if (e == OK) {
         e = database_raise_term(c->database, &c->term, c->cluster, f);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the master must not forget. One writer thread; writes are queued in order and committed
 // in groups; `done` callbacks come on the core's thread after the commit, in order. Readers page
-// in short transactions on a thread of their own. SQLite now (database_sqlite*.c), PostgreSQL
-// behind the same table of operations later (database_impl.h).
+// in short transactions on a thread of their own. SQLite or PostgreSQL, behind the same table of
+// operations (database_impl.h).
 //
 // All calls are made on the core's thread, but for those that say otherwise; all arguments are
 // copied. Every call is answered by exactly one `done` (that of a write may be NULL), from within
@@ -28,10 +28,25 @@
 
 struct database;
 
-// Opens (or makes) the database in @state_dir. ERR_LOCKED: another master has it;
-// ERR_DATABASE: not ours, newer than this program, or damaged; the failure says which.
-MUST_CHECK enum err database_open(const char *state_dir, struct loop *core,
+// Where it is. All texts are borrowed while it is opened, and the URL as long as it is open.
+struct database_place {
+    const char *state_dir; // locked, and for SQLite the database's directory
+    const char *url;       // postgresql://…; NULL: SQLite. It may hold a password
+    int64_t session_ms;    // PostgreSQL ends a session of a master that is silent for so long
+    int64_t outage_ms;     // after so long without PostgreSQL the database is lost
+    // Another master is active (on PostgreSQL): called once when waiting begins, and then again
+    // and again. False: no more waiting. NULL: does not wait at all.
+    bool (*wait)(void *arg, bool begins);
+    void *wait_arg;
+};
+// Opens (or makes) the database. Blocking. ERR_LOCKED: another master has it; ERR_DATABASE: not
+// ours, newer than this program, damaged, not reachable or refused; the failure says which;
+// ERR_CANCELLED: place->wait() ended the waiting.
+MUST_CHECK enum err database_open(const struct database_place *place, struct loop *core,
                                   struct database **ret_database, struct failure *ret_failure);
+// Looks whether a master could use it, and is whole, and changes nothing. Otherwise as
+// database_open().
+MUST_CHECK enum err database_check(const struct database_place *place, struct failure *ret_failure);
 // The first half of closing: commits what is queued, and answers all that was asked, as
 // database_close() does. What is asked after it is answered with ERR_CANCELLED.
 void database_stop(struct database *d);
@@ -46,6 +61,10 @@ MUST_CHECK enum err database_raise_term(struct database *d, uint64_t *ret_term,
 // meanwhile.
 void database_on_trouble(struct database *d, void (*changed)(void *arg, const struct failure *f),
                          void *arg);
+// The database is another master's now, or was away for too long: nothing that is queued or asked
+// for will be committed. @lost is called once, on the database's own thread.
+void database_on_lost(struct database *d, void (*lost)(void *arg, const struct failure *f),
+                      void *arg);
 // Writes that wait. Whoever produces without bound (listings) stops above a limit.
 size_t database_queued(const struct database *d);
 

@@ -149,8 +149,15 @@ struct store_ops {
 };
 enum { STORE_ALIVE_MS = 1000 };
 
+// In the database that @place names.
+MUST_CHECK enum err store_open(const struct database_place *place, enum store_role role,
+                               struct store **ret_store, struct failure *ret_failure);
+
 // Opens a connection to the database in @state_dir. The writer comes first.
 MUST_CHECK enum err store_sqlite_open(const char *state_dir, enum store_role role,
                                       struct store **ret_store, struct failure *ret_failure);
+// Opens one to the PostgreSQL database at place->url. The writer waits until it is the only one.
+MUST_CHECK enum err store_postgres_open(const struct database_place *place, enum store_role role,
+                                        struct store **ret_store, struct failure *ret_failure);
 
 #endif

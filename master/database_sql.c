@@ -106,7 +106,7 @@ static enum err within_savepoint(struct store_sql *s,
     if (ops->batch_begin != NULL) {
         struct failure f = {0};
         enum err sent = ops->batch_end(s->sql, &f);
-        if (sent != OK && e != ERR_NO_MEMORY) { // it was first
+        if (e == OK && sent != OK) {
             e = sent;
             *ret_failure = f;
         }

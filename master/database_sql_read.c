@@ -31,7 +31,7 @@ static const char *const texts[SQL_STATEMENT_COUNT] = {
     [SQL_ROLLBACK_TO] = "ROLLBACK TO request",
     [SQL_RELEASE] = "RELEASE request",
     [SQL_RAISE_TERM] = "INSERT INTO cluster (one, id, term) VALUES (1, ?1, 1) ON CONFLICT (one)"
-                       " DO UPDATE SET term = cluster.term + 1 RETURNING term, id",
+                       " DO UPDATE SET term = cluster.term + 1, written = 0 RETURNING term, id",
     [SQL_FLOW_FIND_REQUEST] = "SELECT id, spec FROM flow WHERE owner = ?1 AND request_id = ?2"
                               " AND request_id <> ''",
     [SQL_FLOW_INSERT] =

@@ -12,6 +12,7 @@
 #include "master/database.h"
 #include "master/flow.h"
 #include "master/services.h"
+#include "master/standby.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -178,6 +179,7 @@ static enum err start(struct master *m, const struct clock *clock, struct failur
     if (e != OK) {
         return e;
     }
+    database_on_lost(m->core->database, standby_stop_acting, NULL);
     loop_post(m->loop, load, m);
     int rc = pthread_create(&m->thread, NULL, run, m);
     if (rc != 0) {

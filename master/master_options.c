@@ -30,6 +30,7 @@ static const struct master_options defaults = {
     .watchers = 1000,
     .agents = 10000,
     .task_retries = 5,
+    .database = {.session_ms = 10000, .outage_ms = 600000},
     .callbacks =
         {
             .timeout_ms = 10000,
@@ -47,8 +48,13 @@ static enum err read_texts(struct config_node *n, struct master_options *o, stru
         const char *key;
         const char **value;
     } texts[] = {
-        {"name", &o->name},           {"listen", &o->listen},     {"state_dir", &o->state_dir},
-        {"port_file", &o->port_file}, {"log_file", &o->log_file}, {"log_level", &o->log_level},
+        {"name", &o->name},
+        {"listen", &o->listen},
+        {"state_dir", &o->state_dir},
+        {"port_file", &o->port_file},
+        {"log_file", &o->log_file},
+        {"log_level", &o->log_level},
+        {"database", &o->database.url},
     };
     enum err e = OK;
     for (size_t i = 0; e == OK && i < sizeof texts / sizeof texts[0]; i++) {
@@ -92,6 +98,8 @@ static enum err read_durations(struct config_node *n, struct master_options *o, 
         {"lost_after", &o->lost_after_ms, 100, 600000},
         {"reconcile", &o->reconcile_ms, 0, 600000},
         {"park", &o->park_ms, 100, 7 * 86400000U},
+        {"database_session", &o->database.session_ms, 1000, 600000},
+        {"database_outage", &o->database.outage_ms, 1000, 7 * 86400000U},
     };
     for (size_t i = 0; i < sizeof durations / sizeof durations[0]; i++) {
         uint64_t ms = (uint64_t)*durations[i].value;
@@ -223,6 +231,13 @@ static enum err judge(struct config_node *n, const struct master_options *o, str
         enum err e = config_complain(
             n, "listen", f, "'%s' is not a loopback address, and there is no tls", o->listen);
         failure_remedy(f, "add tls: {certificate, key, ca}, or listen on 127.0.0.1");
+        return e;
+    }
+    const char *url = o->database.url; // not in any message: it may hold a password
+    if (url != NULL && strncmp(url, "postgresql://", 13) != 0 &&
+        strncmp(url, "postgres://", 11) != 0) {
+        enum err e = config_complain(n, "database", f, "must begin with postgresql://");
+        failure_remedy(f, "leave it out for SQLite in state_dir, or see docs/database.md");
         return e;
     }
     if (o->lost_after_ms < 2 * o->heartbeat_ms) {

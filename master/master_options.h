@@ -25,6 +25,13 @@ struct callback_options {
     uint32_t dead_kept;  // that were given up and are kept, at most
 };
 
+// Where the database is (docs/database.md).
+struct database_options {
+    const char *url;    // postgresql://…, never logged; NULL: SQLite in state_dir
+    int64_t session_ms; // PostgreSQL ends the session of a master that is silent for so long
+    int64_t outage_ms;  // a master that was without PostgreSQL for so long ends
+};
+
 struct master_options {
     const char *name;      // default "master"
     const char *listen;    // "127.0.0.1:7400"
@@ -40,6 +47,7 @@ struct master_options {
     uint32_t flows_queued, flows_active, tasks_in_memory, tasks_per_flow, watchers, agents;
     uint32_t task_retries; // attempts of a task before it fails
     struct callback_options callbacks;
+    struct database_options database;
 };
 
 // The texts belong to @c, which must outlive the options.

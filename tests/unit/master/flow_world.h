@@ -152,7 +152,8 @@ static void open_world(void) {
     w.core.stopping = false;
     w.core.loop = loop_new();
     assert_non_null(w.core.loop);
-    assert_ok(database_open(w.dir, w.core.loop, &w.core.database, &f));
+    assert_ok(database_open(&(struct database_place){.state_dir = w.dir}, w.core.loop,
+                            &w.core.database, &f));
     assert_ok(database_raise_term(w.core.database, &w.core.term, w.core.cluster, &f));
     assert_ok(flows_new(&w.core, &w.core.flows));
 }

@@ -310,7 +310,8 @@ static void master_start(struct world *w) {
     *c = (struct core){.options = &w->options, .clock = &w->clock.clock};
     c->loop = loop_new();
     assert_non_null(c->loop);
-    assert_ok(database_open(w->dir, c->loop, &c->database, &f));
+    assert_ok(
+        database_open(&(struct database_place){.state_dir = w->dir}, c->loop, &c->database, &f));
     assert_ok(database_raise_term(c->database, &c->term, c->cluster, &f));
     c->reconcile_until_ms = c->term > 1 ? clock_mono_ms(c->clock) + 500 : 0;
     const struct scheduler_options so = {.term = c->term,

@@ -44,7 +44,8 @@ static int set_up(void **state) {
     snprintf(w->dir, sizeof w->dir, "/tmp/sluice-test-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     w->loop = loop_new();
-    assert_ok(database_open(w->dir, w->loop, &w->database, &f));
+    assert_ok(
+        database_open(&(struct database_place){.state_dir = w->dir}, w->loop, &w->database, &f));
     *state = w;
     return 0;
 }

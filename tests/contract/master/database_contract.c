@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "master/database.h"
+#include "tests/contract/master/database_contract.h"
+
 #include "master/database_plan.h"
 #include "tests/lib/test.h"
 
@@ -12,75 +13,79 @@
 static const char FLOW_A[] = "01HZZZZZZZZZZZZZZZZZZZZZZA";
 static const char FLOW_B[] = "01HZZZZZZZZZZZZZZZZZZZZZZB";
 
-struct world {
-    char dir[64];
-    struct loop *loop;
-    struct database *database;
-    // what the last callback said
-    enum err result;
-    char existing[IDENT_SIZE];
-    bool same, more;
-    size_t n_rows;
-    uint64_t first, last;
-    struct flow_progress progress;
-    int order;
-};
-
 static struct blob text_blob(const char *text) {
     return (struct blob){(const uint8_t *)text, strlen(text)};
 }
 
-static void open_database(struct world *w) {
-    struct failure f = {0};
-    w->loop = loop_new();
-    assert_non_null(w->loop);
-    assert_ok(database_open(w->dir, w->loop, &w->database, &f));
+static const struct database_kind *kind_now;
+
+struct database_place database_world_place(const struct database_world *w) {
+    return (struct database_place){
+        .state_dir = w->dir, .url = w->url, .session_ms = 10000, .outage_ms = 60000};
 }
 
-static void close_database(struct world *w) {
+void database_world_open(struct database_world *w) {
+    struct failure f = {0};
+    const struct database_place place = database_world_place(w);
+    w->loop = loop_new();
+    assert_non_null(w->loop);
+    if (database_open(&place, w->loop, &w->database, &f) != OK) {
+        fail_msg("%s", f.message);
+    }
+}
+
+void database_world_close(struct database_world *w) {
     database_close(w->database);
     loop_free(w->loop);
 }
 
-static int set_up(void **state) {
-    struct world *w = calloc(1, sizeof *w);
+void database_world_kind(const struct database_kind *k) {
+    kind_now = k;
+}
+
+int database_world_set_up(void **state) {
+    struct database_world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
     snprintf(w->dir, sizeof w->dir, "/tmp/sluice-test-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
-    open_database(w);
+    w->url = kind_now->make == NULL ? NULL : kind_now->make();
+    database_world_open(w);
     *state = w;
     return 0;
 }
 
-static int tear_down(void **state) {
-    struct world *w = *state;
-    close_database(w);
+int database_world_tear_down(void **state) {
+    struct database_world *w = *state;
+    database_world_close(w);
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", w->dir);
     assert_int_equal(system(command), 0);
+    free(w->url);
     free(w);
     return 0;
 }
 
 static void on_done(void *arg, enum err result) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     w->result = result;
     loop_stop(w->loop);
 }
 
-static void commit(struct world *w, struct change *c) {
+static void commit(struct database_world *w, struct change *c) {
     database_commit(w->database, c, on_done, w);
     loop_run(w->loop);
 }
 
 static void on_inserted(void *arg, enum err result, const char *existing, bool same) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     w->result = result;
     snprintf(w->existing, sizeof w->existing, "%s", existing == NULL ? "" : existing);
     w->same = same;
     loop_stop(w->loop);
 }
 
-static void insert(struct world *w, const char *id, const char *request, const char *spec) {
+void database_world_insert(struct database_world *w, const char *id, const char *request,
+                           const char *spec) {
     struct flow_row row = {.owner = "me",
                            .request_id = request,
                            .spec = text_blob(spec),
@@ -98,7 +103,7 @@ static void insert(struct world *w, const char *id, const char *request, const c
 }
 
 static void on_flows(void *arg, enum err result, const struct flow_row *rows, size_t n, bool more) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     w->result = result;
     w->n_rows = n;
     w->more = more;
@@ -111,7 +116,7 @@ static void on_flows(void *arg, enum err result, const struct flow_row *rows, si
 
 static void on_events(void *arg, enum err result, const struct flow_event_row *rows, size_t n,
                       bool more) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     w->result = result;
     w->n_rows = n;
     w->more = more;
@@ -123,24 +128,24 @@ static void on_events(void *arg, enum err result, const struct flow_event_row *r
 }
 
 static void the_same_request_is_stored_once(void **state) {
-    struct world *w = *state;
-    insert(w, FLOW_A, "r1", "spec");
+    struct database_world *w = *state;
+    database_world_insert(w, FLOW_A, "r1", "spec");
     assert_ok(w->result);
     assert_string_equal(w->existing, "");
-    insert(w, FLOW_B, "r1", "spec");
+    database_world_insert(w, FLOW_B, "r1", "spec");
     assert_string_equal(w->existing, FLOW_A);
     assert_true(w->same);
-    insert(w, FLOW_B, "r1", "another spec");
+    database_world_insert(w, FLOW_B, "r1", "another spec");
     assert_string_equal(w->existing, FLOW_A);
     assert_false(w->same);
-    insert(w, FLOW_B, "", "spec");
+    database_world_insert(w, FLOW_B, "", "spec");
     assert_string_equal(w->existing, "");
 }
 
 static void flows_are_listed_newest_first_and_filtered(void **state) {
-    struct world *w = *state;
-    insert(w, FLOW_A, "", "spec");
-    insert(w, FLOW_B, "", "spec");
+    struct database_world *w = *state;
+    database_world_insert(w, FLOW_A, "", "spec");
+    database_world_insert(w, FLOW_B, "", "spec");
     struct flow_filter filter = {.limit = 1};
     database_flows_list(w->database, &filter, on_flows, w);
     loop_run(w->loop);
@@ -170,8 +175,8 @@ static void flows_are_listed_newest_first_and_filtered(void **state) {
 }
 
 static void what_was_committed_survives_the_process(void **state) {
-    struct world *w = *state;
-    insert(w, FLOW_A, "", "spec");
+    struct database_world *w = *state;
+    database_world_insert(w, FLOW_A, "", "spec");
     struct change *c = change_new();
     struct flow_progress p = {.bytes_done = 1ULL << 50, .listing = true, .wait_us = 3};
     change_plan(c, FLOW_A, text_blob("body"), &p);
@@ -181,8 +186,8 @@ static void what_was_committed_survives_the_process(void **state) {
     struct failure f;
     assert_ok(database_raise_term(w->database, &term, cluster, &f));
     assert_int_equal(term, 1);
-    close_database(w);
-    open_database(w);
+    database_world_close(w);
+    database_world_open(w);
     char again[IDENT_SIZE];
     assert_ok(database_raise_term(w->database, &term, again, &f));
     assert_int_equal(term, 2);
@@ -196,36 +201,17 @@ static void what_was_committed_survives_the_process(void **state) {
 }
 
 static void a_second_master_is_refused(void **state) {
-    struct world *w = *state;
+    struct database_world *w = *state;
+    const struct database_place place = database_world_place(w);
     struct database *second = NULL;
     struct failure f = {0};
-    assert_err(database_open(w->dir, w->loop, &second, &f), ERR_LOCKED);
+    assert_err(database_open(&place, w->loop, &second, &f), ERR_LOCKED);
     assert_string_not_equal(f.remedy, "");
 }
 
-static void what_is_not_ours_is_refused(void **state) {
-    struct world *w = *state;
-    close_database(w);
-    char path[128];
-    snprintf(path, sizeof path, "%s/sluice.db", w->dir);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    for (int i = 0; i < 1000; i++) {
-        fputs("not a database ", file);
-    }
-    fclose(file);
-    w->loop = loop_new();
-    struct failure f = {0};
-    assert_err(database_open(w->dir, w->loop, &w->database, &f), ERR_DATABASE);
-    assert_string_not_equal(f.message, "");
-    assert_int_equal(unlink(path), 0);
-    loop_free(w->loop);
-    open_database(w);
-}
-
 static void progress_is_thinned_and_state_changes_stay(void **state) {
-    struct world *w = *state;
-    insert(w, FLOW_A, "", "spec");
+    struct database_world *w = *state;
+    database_world_insert(w, FLOW_A, "", "spec");
     struct change *c = change_new();
     for (uint64_t seq = 2; seq < 5000; seq++) {
         struct flow_event_row e = {
@@ -246,26 +232,26 @@ static void progress_is_thinned_and_state_changes_stay(void **state) {
 }
 
 static void first_of_three(void *arg, enum err result) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     assert_int_equal(w->order++, 0);
 }
 static void second_of_three(void *arg, enum err result, const struct plan_answer *plan) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     assert_true(plan->exists);
     assert_int_equal(plan->body.len, 3);
     assert_int_equal(w->order++, 1);
 }
 static void third_of_three(void *arg, enum err result) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     assert_int_equal(w->order++, 2);
     loop_stop(w->loop);
 }
 
 static void answers_come_in_the_order_of_the_questions(void **state) {
-    struct world *w = *state;
+    struct database_world *w = *state;
     struct flow_progress p = {0};
     struct change *c = change_new();
     change_plan(c, FLOW_A, text_blob("one"), &p);
@@ -279,13 +265,13 @@ static void answers_come_in_the_order_of_the_questions(void **state) {
 }
 
 static void a_change_without_memory_changes_nothing(void **state) {
-    struct world *w = *state;
+    struct database_world *w = *state;
     commit(w, NULL);
     assert_err(w->result, ERR_NO_MEMORY);
 }
 
 static void on_tasks(void *arg, enum err result, const struct tasks_answer *a) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     w->n_rows = a->n_rows;
     w->more = a->more;
@@ -311,7 +297,7 @@ static void put_task(struct change *c, uint64_t id, uint32_t kind, uint32_t rank
 }
 
 static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state) {
-    struct world *w = *state;
+    struct database_world *w = *state;
     struct change *c = change_new();
     put_task(c, 1, 3, 2);
     put_task(c, 2, 3, 2);
@@ -357,7 +343,7 @@ static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state)
 
 static void on_walks(void *arg, enum err result, const struct walk_row *rows, size_t n,
                      uint64_t n_all) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     w->n_rows = n;
     w->first = n > 0 ? rows[0].id : 0;
@@ -365,7 +351,7 @@ static void on_walks(void *arg, enum err result, const struct walk_row *rows, si
     loop_stop(w->loop);
 }
 static void on_acks(void *arg, enum err result, const struct ack_row *rows, size_t n, bool more) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     w->n_rows = n;
     w->first = n > 0 ? rows[0].offset : 0;
@@ -379,7 +365,7 @@ static void on_writers(void *arg, enum err result, const struct ack_row *rows, s
     on_acks(arg, result, rows, n, false);
 }
 static void on_seen(void *arg, enum err result, const bool *seen, size_t n) {
-    struct world *w = arg;
+    struct database_world *w = arg;
     assert_ok(result);
     w->n_rows = n;
     w->same = seen[0];
@@ -388,7 +374,7 @@ static void on_seen(void *arg, enum err result, const bool *seen, size_t n) {
 }
 
 static void what_was_seen_is_known_until_it_is_dropped(void **state) {
-    struct world *w = *state;
+    struct database_world *w = *state;
     uint8_t digests[2 * SEEN_BYTES] = {1};
     struct change *c = change_new();
     change_seen_add(c, FLOW_A, 4, digests);
@@ -407,7 +393,7 @@ static void what_was_seen_is_known_until_it_is_dropped(void **state) {
 }
 
 static void every_row_of_the_planner_comes_back(void **state) {
-    struct world *w = *state;
+    struct database_world *w = *state;
     struct change *c = change_new();
     struct walk_row walk = {.id = 5, .depth = 1, .partial = true, .entry = text_blob("e")};
     memcpy(walk.flow, FLOW_A, sizeof walk.flow);
@@ -457,24 +443,27 @@ static void every_row_of_the_planner_comes_back(void **state) {
     assert_int_equal(w->n_rows, 0);
 }
 
-int main(void) {
+void database_world_unfinished(struct database_world *w) {
+    database_flows_unfinished(w->database, "", 100, on_flows, w);
+    loop_run(w->loop);
+}
+
+#define TEST(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, database_world_set_up, database_world_tear_down)
+
+int database_contract(const struct database_kind *k) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_same_request_is_stored_once, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(flows_are_listed_newest_first_and_filtered, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(what_was_committed_survives_the_process, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_second_master_is_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(progress_is_thinned_and_state_changes_stay, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(answers_come_in_the_order_of_the_questions, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_change_without_memory_changes_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(tasks_are_loaded_by_rank_and_listings_have_their_share,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_was_seen_is_known_until_it_is_dropped, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(every_row_of_the_planner_comes_back, set_up, tear_down),
+        TEST(the_same_request_is_stored_once),
+        TEST(flows_are_listed_newest_first_and_filtered),
+        TEST(what_was_committed_survives_the_process),
+        TEST(a_second_master_is_refused),
+        TEST(progress_is_thinned_and_state_changes_stay),
+        TEST(answers_come_in_the_order_of_the_questions),
+        TEST(a_change_without_memory_changes_nothing),
+        TEST(tasks_are_loaded_by_rank_and_listings_have_their_share),
+        TEST(what_was_seen_is_known_until_it_is_dropped),
+        TEST(every_row_of_the_planner_comes_back),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    database_world_kind(k);
+    return cmocka_run_group_tests_name(k->name, tests, NULL, NULL);
 }
