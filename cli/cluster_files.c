@@ -143,6 +143,9 @@ enum err cluster_write_master_config(const struct cluster *c, const char *listen
     set_path(&y, "state_dir", c->options->dir, "state", d->name);
     yaml_text_set(&y, "port_file", c->port_path);
     yaml_text_set(&y, "log_file", d->log_path);
+    if (c->options->database) {
+        yaml_text_set(&y, "database", c->options->database);
+    }
     enum err e = write_config(c, &y, d, ret_failure);
     yaml_text_deinit(&y);
     return e;

@@ -27,6 +27,9 @@ const struct command_option up_command_options[] = {
     {"store", 0, "NAME=URL",
      "an object store (S3) that all agents read and write; may be\n"
      "repeated (credentials: the environment, or the AWS files)"},
+    {"database", 0, "URL",
+     "a PostgreSQL database for the master, postgresql://…\n"
+     "(default: SQLite in DIR)"},
     {"set", 0, "master.KEY=VALUE",
      "a key of the master's or (agent.KEY=VALUE) of every agent's\n"
      "configuration; may be repeated"},
@@ -363,6 +366,7 @@ enum err up_options_read(const struct invocation *inv, struct up_options *ret_op
         }
         ret_options->n_settings++;
     }
+    ret_options->database = invocation_value(inv, "database", 0);
     e = read_dir(inv, ret_options, ret_failure);
     return e ? e : add_default_volumes(ret_options, ret_failure);
 }

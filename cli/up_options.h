@@ -52,6 +52,7 @@ struct up_options {
     size_t n_volumes;
     struct up_store stores[UP_STORES_MAX];
     size_t n_stores;
+    const char *database; // URL, borrowed from argv; NULL: SQLite
     struct up_setting settings[UP_SETTINGS_MAX];
     size_t n_settings;
 };

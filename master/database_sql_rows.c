@@ -35,10 +35,10 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                        thin) ", " NEW(message)},
     // Every other one goes when there are many.
     [ROW_EVENT_THIN] =
-        {"DELETE FROM event WHERE flow = ?1 AND thin = 1 AND seq IN"
-         " (SELECT seq FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS n,"
-         " count(*) OVER () AS n_all FROM event WHERE flow = ?1 AND thin = 1) AS numbered"
-         " WHERE n_all > 900 AND n % 2 = 0)"},
+        {"WITH numbered AS MATERIALIZED (SELECT seq, row_number() OVER (ORDER BY seq) AS n,"
+         " count(*) OVER () AS n_all FROM event WHERE flow = ?1 AND thin = 1)"
+         " DELETE FROM event WHERE flow = ?1 AND thin = 1 AND seq IN"
+         " (SELECT seq FROM numbered WHERE n_all > 900 AND n % 2 = 0)"},
     [ROW_OUTBOX_ADD] =
         {"DELETE FROM outbox WHERE flow = ?1 AND dead_ms = 0 AND thin = 1",
          "INSERT INTO outbox (flow, target, seq, thin, body, attempts, not_before_ms)"

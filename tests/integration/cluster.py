@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 
+import postgres
+
 WAIT_S = {"release": 600, "dev": 900, "tsan": 1200}  # how long anything may take at most
 # No agent is lost because the machine is busy; tests of what happens then say less.
 PATIENT = {"master.lost_after": "100s", "master.hold": "200s"}
@@ -15,9 +17,11 @@ PATIENT = {"master.lost_after": "100s", "master.hold": "200s"}
 
 class Cluster:
     def __init__(self, binaries, preset, directory, sites=None, volumes=None, settings=None,
-                 environment=None, stores=None):
+                 environment=None, stores=None, database=None):
         """sites: {name: number of agents}; volumes: [(site, name, path)], by default one named
-        `data` for each site; settings: {"master.hold": "2s", ...}; stores: {name: URL}."""
+        `data` for each site; settings: {"master.hold": "2s", ...}; stores: {name: URL};
+        database: "sqlite", "postgresql" (a new database on this process's server, cluster.postgres)
+        or a URL; by default what $SLUICE_TEST_DATABASE says, or SQLite."""
         self.binaries = pathlib.Path(binaries)
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,13 @@ class Cluster:
             self.command += ["--volume", f"{site}:{name}={path}"]
         for name, url in (stores or {}).items():
             self.command += ["--store", f"{name}={url}"]
+        database = database or os.environ.get("SLUICE_TEST_DATABASE", "sqlite")
+        self.postgres = None
+        if database == "postgresql":
+            self.postgres = postgres.shared()
+            database = self.postgres.database()
+        if database != "sqlite":
+            self.command += ["--database", database]
         for key, value in {**PATIENT, **(settings or {})}.items():
             self.command += ["--set", f"{key}={value}"]
         self.process = None

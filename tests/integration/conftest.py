@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 
+import postgres
 from cluster import Cluster
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -14,6 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def pytest_addoption(parser):
     parser.addoption("--preset", default="release", help="which build/PRESET to test")
+    parser.addoption("--database", choices=["sqlite", "postgresql"],
+                     help="where clusters keep their flows unless a test says it itself")
     parser.addoption("--full", action="store_true", help="also what is too large for every run")
 
 
@@ -29,6 +32,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
+    if config.getoption("--database"):
+        os.environ["SLUICE_TEST_DATABASE"] = config.getoption("--database")
     # gRPC is not instrumented: what it does to itself is not ours to judge.
     os.environ.setdefault("TSAN_OPTIONS", "ignore_noninstrumented_modules=1:second_deadlock_stack=1")
     config.addinivalue_line("markers", "large: too large for every run, needs --full")
@@ -84,7 +89,10 @@ def start(binaries, preset, work, request):
     clusters = []
 
     def begin(**options):
-        cluster = Cluster(binaries, preset, work / f"cluster{len(clusters)}", **options)
+        try:
+            cluster = Cluster(binaries, preset, work / f"cluster{len(clusters)}", **options)
+        except postgres.Missing as why:
+            pytest.skip(str(why))
         clusters.append(cluster)
         return cluster
 
