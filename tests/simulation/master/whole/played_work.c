@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OBJECTS_AT_A_TIME = 64, STREAM_WINDOW = 4 };
+enum { OBJECTS_AT_A_TIME = 64 };
 
-static void step_in(struct world *w, uint32_t i, struct held *h, int64_t in_ms) {
+void work_step_in(struct world *w, uint32_t i, struct held *h, int64_t in_ms) {
     struct event *e = event_in(w, in_ms, work_step);
     h->run = ++w->n_runs;
     e->agent = i;
@@ -26,8 +26,7 @@ static bool has_objects(const struct held *h) {
            h->spec->kind == SLUICE__V1__TASK_KIND__DIRMETA;
 }
 
-static int64_t duration_ms(const struct world *w, uint32_t i, const struct held *h,
-                           uint64_t bytes) {
+int64_t work_duration_ms(const struct world *w, uint32_t i, const struct held *h, uint64_t bytes) {
     double rate = w->agents[i].bytes_per_ms;
     if (h->source != UINT32_MAX && w->agents[h->source].bytes_per_ms < rate) {
         rate = w->agents[h->source].bytes_per_ms;
@@ -35,14 +34,14 @@ static int64_t duration_ms(const struct world *w, uint32_t i, const struct held 
     return 1 + (int64_t)((double)bytes / rate);
 }
 
-static struct object_entry entry_of(const struct held *h, uint32_t index) {
+struct object_entry held_entry(const struct held *h, uint32_t index) {
     struct object_entry e;
     object_table_get(&h->table, index, &e);
     return e;
 }
 
 // ---- results ----
-static struct kept *result_new(struct world *w, uint32_t i, const struct held *h) {
+struct kept *result_new(struct world *w, uint32_t i, const struct held *h) {
     struct kept *k = must(calloc(1, sizeof *k));
     sluice__v1__task_result__init(&k->m);
     sluice__v1__lease_ref__init(&k->lease);
@@ -65,8 +64,8 @@ static void fill(struct failure_message *m, enum err e, const char *operation) {
     failure_to_message(&f, "", m);
 }
 
-static Sluice__V1__ObjectResult *object_result(struct world *w, uint32_t i, struct held *h,
-                                               uint32_t index) {
+Sluice__V1__ObjectResult *work_object_result(struct world *w, uint32_t i, struct held *h,
+                                             uint32_t index) {
     if (h->result == NULL) {
         h->result = result_new(w, i, h);
         h->result->objects = must(calloc(h->table.count + 1, sizeof *h->result->objects));
@@ -104,7 +103,7 @@ struct kept *work_result(struct world *w, uint32_t i, struct held *h) {
     if (has_objects(h) && k->objects != NULL && h->next < h->table.count) {
         h->result = k;
         for (uint32_t n = h->next; n < h->table.count; n++) {
-            object_result(w, i, h, n)->outcome = SLUICE__V1__OBJECT_OUTCOME__OBJECT_UNSTARTED;
+            work_object_result(w, i, h, n)->outcome = SLUICE__V1__OBJECT_OUTCOME__OBJECT_UNSTARTED;
         }
         h->result = NULL;
     }
@@ -114,7 +113,7 @@ struct kept *work_result(struct world *w, uint32_t i, struct held *h) {
     return k;
 }
 
-static void lease_ends(struct world *w, uint32_t i, struct held *h, struct kept *k) {
+void work_ends(struct world *w, uint32_t i, struct held *h, struct kept *k) {
     struct agent *a = &w->agents[i];
     uint32_t at;
     if (held_of(a, h->spec->task_id, h->epoch, &at) != h) {
@@ -125,128 +124,35 @@ static void lease_ends(struct world *w, uint32_t i, struct held *h, struct kept 
     agent_start_waiting(w, i);
 }
 
-static void lease_fails(struct world *w, uint32_t i, struct held *h, enum err why, bool retryable) {
+void work_fails(struct world *w, uint32_t i, struct held *h, enum err why, bool retryable) {
     struct kept *k = work_result(w, i, h);
     k->m.done = false;
     k->m.retryable = retryable;
     fill(&k->failure, why, "write");
     k->m.failure = &k->failure.message;
-    lease_ends(w, i, h, k);
-}
-
-// ---- listings ----
-static void page_free(void *ptr) {
-    struct page_message *pm = ptr;
-    stream_unref(pm->stream);
-    free(pm);
-}
-
-static void list_begin(struct world *w, uint32_t i, struct held *h) {
-    struct stream *l = must(calloc(1, sizeof *l));
-    *l = (struct stream){.world = w,
-                         .refs = 1,
-                         .id = ++w->n_streams,
-                         .term = w->term,
-                         .task = h->spec->task_id,
-                         .epoch = h->epoch,
-                         .agent = i};
-    h->stream = l;
-    h->next = h->child = 0;
-    h->pages_sent = h->pages_done = 0;
-    h->last_sent = h->asleep = false;
-    step_in(w, i, h, 1);
-}
-
-void list_again(struct world *w, uint32_t i, struct held *h) {
-    h->stream->over = true;
-    stream_unref(h->stream);
-    h->stream = NULL;
-    list_begin(w, i, h);
-}
-
-static void list_step(struct world *w, uint32_t i, struct held *h) {
-    const struct agent *a = &w->agents[i];
-    if (one_in(w, w->odds_stream)) {
-        list_again(w, i, h);
-        return;
-    }
-    if (h->last_sent || h->pages_sent - h->pages_done >= STREAM_WINDOW) {
-        h->asleep = true;
-        return;
-    }
-    struct object_entry e = entry_of(h, h->next);
-    struct page_message *pm = must(calloc(1, sizeof *pm));
-    *pm = (struct page_message){.stream = h->stream,
-                                .first = h->pages_sent == 0,
-                                .directory = h->next,
-                                .node = node_of_path(e.path, e.path_len),
-                                .from = h->child};
-    h->stream->refs++;
-    uint32_t left = node_children(w, pm->node) - h->child;
-    pm->n = left < w->page_entries ? left : w->page_entries;
-    pm->failed = w->nodes[pm->node].list_fails;
-    h->child += pm->n;
-    if (pm->n == left) {
-        pm->directory_done = true;
-        h->next++;
-        h->child = 0;
-        pm->last = h->last_sent = h->next == h->table.count;
-    }
-    h->pages_sent++;
-    int64_t at_ms = w->now_ms > a->cut_until_ms ? w->now_ms : a->cut_until_ms;
-    struct event *m = event_at(w, at_ms + a->latency_ms, message_page);
-    m->agent = i;
-    m->ptr = pm;
-    m->drop = page_free;
-    m->to_master = true;
-    step_in(w, i, h, w->o.watch_memory ? 150 : w->o.uniform ? 1 : between(w, 1, 20));
-}
-
-void message_page_reply(struct world *w, struct event *e) {
-    struct agent *a = &w->agents[e->agent];
-    if (!a->alive || agent_is_stopped(w, e)) {
-        return;
-    }
-    for (uint32_t k = 0; k < a->n_held; k++) {
-        struct held *h = a->held[k];
-        if (h->stream == NULL || h->stream->id != e->session) {
-            continue;
-        }
-        h->pages_done = e->number;
-        if (e->task == 2) {
-            agent_stop_told(w, e->agent, h->spec->task_id, h->epoch);
-        }
-        if (e->task != 0) {
-            held_drop(a, k);
-            agent_start_waiting(w, e->agent);
-        } else if (h->asleep) {
-            h->asleep = false;
-            step_in(w, e->agent, h, 1);
-        }
-        return;
-    }
+    work_ends(w, i, h, k);
 }
 
 // ---- whole objects ----
 static void object_begins(struct world *w, uint32_t i, struct held *h) {
-    struct object_entry e = entry_of(h, h->next);
+    struct object_entry e = held_entry(h, h->next);
     uint32_t n = node_of_path(e.path, e.path_len);
     h->opened = w->nodes[n].version;
     h->temp = has_temps(h);
     if (h->temp) {
         (void)temp_add(w, e.id, h->epoch.term, h->epoch.counter);
     }
-    step_in(w, i, h, is_batch(h) ? duration_ms(w, i, h, node_size(w, n, h->opened)) : 1);
+    work_step_in(w, i, h, is_batch(h) ? work_duration_ms(w, i, h, node_size(w, n, h->opened)) : 1);
 }
 
 void work_leave(struct world *w, struct held *h) {
     if (h->temp) {
-        (void)temp_remove(w, entry_of(h, h->next).id, h->epoch.term, h->epoch.counter);
+        (void)temp_remove(w, held_entry(h, h->next).id, h->epoch.term, h->epoch.counter);
         h->temp = false;
     }
 }
 
-static bool had_enough(struct node *n) {
+bool node_fails_once_more(struct node *n) {
     n->n_failed = n->n_failed < UINT8_MAX ? (uint8_t)(n->n_failed + 1) : n->n_failed;
     return true;
 }
@@ -255,7 +161,7 @@ static void deliver(struct world *w, const struct held *h, uint32_t n, struct ke
                     Sluice__V1__ObjectResult *o) {
     struct node *node = &w->nodes[n];
     bool compares = h->spec->skip_identical || h->attempt > 1;
-    bool fails = node->fails_always || (one_in(w, w->odds_failure) && had_enough(node));
+    bool fails = node->fails_always || (one_in(w, w->odds_failure) && node_fails_once_more(node));
     o->outcome = SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED;
     if (has_temps(h) && fails) {
         o->outcome = SLUICE__V1__OBJECT_OUTCOME__OBJECT_FAILED;
@@ -289,12 +195,12 @@ static void check_meta(const struct world *w, uint32_t n) {
 
 static void objects_step(struct world *w, uint32_t i, struct held *h) {
     for (int n = 0; n < (has_temps(h) ? 1 : OBJECTS_AT_A_TIME) && h->next < h->table.count; n++) {
-        struct object_entry e = entry_of(h, h->next);
+        struct object_entry e = held_entry(h, h->next);
         uint32_t node = node_of_path(e.path, e.path_len);
         if (h->spec->kind == SLUICE__V1__TASK_KIND__DIRMETA) {
             check_meta(w, node);
         }
-        Sluice__V1__ObjectResult *o = object_result(w, i, h, h->next);
+        Sluice__V1__ObjectResult *o = work_object_result(w, i, h, h->next);
         deliver(w, h, node, h->result, o);
         work_leave(w, h);
         h->next++;
@@ -305,155 +211,7 @@ static void objects_step(struct world *w, uint32_t i, struct held *h) {
     }
     struct kept *k = work_result(w, i, h);
     k->m.done = h->next == h->table.count;
-    lease_ends(w, i, h, k);
-}
-
-// ---- large objects ----
-static struct inode *inode_new(struct world *w, uint32_t node) {
-    uint32_t n = (uint32_t)((node_size(w, node, w->nodes[node].version) + LEAF - 1) / LEAF);
-    struct inode *in = must(calloc(1, sizeof *in + n * sizeof in->leaves[0]));
-    in->node = node;
-    in->refs = 1;
-    in->n_leaves = n;
-    in->serial = ++w->n_inodes;
-    return in;
-}
-
-// The inode that the receipt of OPEN means, under the temporary's name; NULL: it is gone.
-static struct inode *inode_meant(struct world *w, const struct held *h, uint64_t *ret_serial) {
-    if (h->spec->n_receipts != 1 || h->spec->receipts[0]->opaque.len != sizeof *ret_serial) {
-        violated("a task of a large object has no receipt");
-    }
-    memcpy(ret_serial, h->spec->receipts[0]->opaque.data, sizeof *ret_serial);
-    struct temp *t = temp_find(w, entry_of(h, 0).id, 0, h->spec->generation);
-    return t != NULL && t->inode->serial == *ret_serial ? t->inode : NULL;
-}
-
-static void open_step(struct world *w, uint32_t i, struct held *h, uint32_t n) {
-    struct object_entry e = entry_of(h, 0);
-    struct node *node = &w->nodes[n];
-    if (node->version != e.version.mtime_ns) {
-        lease_fails(w, i, h, ERR_SOURCE_CHANGED, false);
-        return;
-    }
-    struct kept *k = result_new(w, i, h);
-    k->m.done = true;
-    if (h->attempt > 1 && node->final_version == node->version) {
-        h->result = k;
-        k->objects = must(calloc(1, sizeof *k->objects));
-        k->pointers = must(calloc(1, sizeof *k->pointers));
-        object_result(w, i, h, 0)->outcome = SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL;
-        h->result = NULL;
-    } else {
-        struct temp *t = temp_add(w, e.id, 0, h->spec->generation);
-        inode_unref(t->inode);
-        t->inode = inode_new(w, n);
-        k->digests = must(malloc(sizeof t->inode->serial));
-        memcpy(k->digests, &t->inode->serial, sizeof t->inode->serial);
-        k->receipt.opaque.data = k->digests;
-        k->receipt.opaque.len = sizeof t->inode->serial;
-        k->m.receipt = &k->receipt;
-    }
-    lease_ends(w, i, h, k);
-}
-
-static void part_write(struct world *w, uint32_t i, struct held *h) {
-    const struct agent *a = &w->agents[i];
-    uint64_t at = h->spec->offset / LEAF + h->next;
-    if (h->inode->finished) {
-        violated("%s writes into node %u, which is finished", a->name, h->inode->node);
-    }
-    if (at >= h->inode->n_leaves) {
-        violated("a part ends behind its object");
-    }
-    leaf_write(&h->inode->leaves[at], h->opened, i, a->boot);
-}
-
-static void part_step(struct world *w, uint32_t i, struct held *h, uint32_t n) {
-    uint64_t leaves = (h->spec->length + LEAF - 1) / LEAF;
-    uint64_t serial;
-    if (h->inode == NULL) { // it opens both ends
-        h->inode = inode_meant(w, h, &serial);
-        if (h->inode == NULL) {
-            lease_fails(w, i, h, ERR_DEST_CHANGED, false);
-            return;
-        }
-        h->inode->refs++;
-        h->opened = w->nodes[n].version;
-    } else {
-        part_write(w, i, h);
-        h->next++;
-    }
-    if (w->nodes[n].version != entry_of(h, 0).version.mtime_ns) {
-        h->next = 0; // what was read is of two versions
-        lease_fails(w, i, h, ERR_SOURCE_CHANGED, false);
-    } else if (h->next == leaves || (h->yields && h->next > 0)) {
-        lease_ends(w, i, h, work_result(w, i, h));
-    } else if (one_in(w, w->odds_failure) && had_enough(&w->nodes[n])) {
-        lease_fails(w, i, h, ERR_PEER_LOST, true);
-    } else {
-        step_in(w, i, h, duration_ms(w, i, h, LEAF));
-    }
-}
-
-static void sync_step(struct world *w, uint32_t i, struct held *h) {
-    uint64_t serial;
-    struct inode *in = inode_meant(w, h, &serial);
-    if (in == NULL) {
-        lease_fails(w, i, h, ERR_DEST_CHANGED, false);
-        return;
-    }
-    for (uint32_t k = 0; k < in->n_leaves; k++) {
-        leaf_sync(&in->leaves[k], i, w->agents[i].boot);
-    }
-    struct kept *k = result_new(w, i, h);
-    k->m.done = true;
-    lease_ends(w, i, h, k);
-}
-
-// Nobody may write into it any more, and all that it should hold is in it, synced.
-static void check_finish(struct world *w, const struct held *h, const struct inode *in) {
-    uint32_t version = (uint32_t)entry_of(h, 0).version.mtime_ns;
-    if (!h->spec->has_digest) {
-        violated("FINISH without a digest");
-    }
-    for (uint32_t k = 0; k < in->n_leaves; k++) {
-        if (in->leaves[k].version != version || !in->leaves[k].synced) {
-            violated("node %u is finished with leaf %u %s", in->node, k,
-                     in->leaves[k].version == 0         ? "missing"
-                     : in->leaves[k].version != version ? "of another version"
-                                                        : "not synced");
-        }
-    }
-    for (uint32_t i = 0; i < w->o.n_agents && !h->spec->copy_to_fresh; i++) {
-        const struct agent *a = &w->agents[i];
-        for (uint32_t k = 0; k < a->n_held; k++) {
-            if (a->held[k]->inode == in) { // even if it may not act: it may be about to
-                violated("node %u is finished in place while %s has it open", in->node, a->name);
-            }
-        }
-    }
-}
-
-static void finish_step(struct world *w, uint32_t i, struct held *h, uint32_t n) {
-    struct object_entry e = entry_of(h, 0);
-    uint64_t serial;
-    struct inode *in = inode_meant(w, h, &serial);
-    if (in == NULL && w->finals[n] != serial) {
-        lease_fails(w, i, h, ERR_DEST_CHANGED, false);
-        return;
-    }
-    if (in != NULL) {
-        check_finish(w, h, in);
-        in->finished = !h->spec->copy_to_fresh;
-        w->n_fresh += h->spec->copy_to_fresh ? 1 : 0;
-        node_renamed(w, n, (uint32_t)e.version.mtime_ns, "finish");
-        w->finals[n] = serial;
-        (void)temp_remove(w, e.id, 0, h->spec->generation);
-    }
-    struct kept *k = result_new(w, i, h);
-    k->m.done = true;
-    lease_ends(w, i, h, k);
+    work_ends(w, i, h, k);
 }
 
 // ---- the rest ----
@@ -473,13 +231,13 @@ static void stat_step(struct world *w, uint32_t i, struct held *h, uint32_t n) {
     }
     k->m.found.data = (uint8_t *)(uintptr_t)bytes;
     k->m.done = true;
-    lease_ends(w, i, h, k);
+    work_ends(w, i, h, k);
 }
 
 static void removal_step(struct world *w, uint32_t i, struct held *h) {
     bool cleanup = h->spec->kind == SLUICE__V1__TASK_KIND__CLEANUP;
     for (uint32_t n = 0; n < h->table.count; n++) {
-        uint64_t id = entry_of(h, n).id;
+        uint64_t id = held_entry(h, n).id;
         for (size_t k = 0; cleanup && k < h->spec->n_stale; k++) {
             (void)temp_remove(w, id, h->spec->stale[k]->term, h->spec->stale[k]->counter);
         }
@@ -489,17 +247,17 @@ static void removal_step(struct world *w, uint32_t i, struct held *h) {
     }
     struct kept *k = result_new(w, i, h);
     k->m.done = true;
-    lease_ends(w, i, h, k);
+    work_ends(w, i, h, k);
 }
 
 // ---- steps ----
 void work_begins(struct world *w, uint32_t i, struct held *h) {
     if (h->spec->kind == SLUICE__V1__TASK_KIND__LIST) {
-        list_begin(w, i, h);
+        listing_begins(w, i, h);
     } else if (has_objects(h)) {
         object_begins(w, i, h);
     } else {
-        step_in(w, i, h, w->o.faults ? between(w, 1, 30) : 1);
+        work_step_in(w, i, h, w->o.faults ? between(w, 1, 30) : 1);
     }
 }
 
@@ -508,13 +266,13 @@ static void acts_late(struct world *w, uint32_t i, struct held *h) {
     w->n_late++;
     trace("acts late", i, h->spec->task_id, h->epoch.counter);
     if (h->temp && h->spec->kind == SLUICE__V1__TASK_KIND__BATCH) {
-        struct object_entry e = entry_of(h, h->next);
+        struct object_entry e = held_entry(h, h->next);
         if (temp_remove(w, e.id, h->epoch.term, h->epoch.counter)) {
             node_renamed(w, node_of_path(e.path, e.path_len), h->opened, "late rename");
         }
         h->temp = false;
     } else if (h->inode != NULL) {
-        part_write(w, i, h);
+        large_part_write(w, i, h);
     }
 }
 
@@ -542,15 +300,15 @@ void work_step(struct world *w, struct event *e) {
     }
     uint32_t n = 0;
     if (h->table.count > 0) {
-        struct object_entry first = entry_of(h, 0);
+        struct object_entry first = held_entry(h, 0);
         n = node_of_path(first.path, first.path_len);
     }
     switch ((int)h->spec->kind) {
-    case SLUICE__V1__TASK_KIND__LIST: list_step(w, e->agent, h); break;
-    case SLUICE__V1__TASK_KIND__OPEN: open_step(w, e->agent, h, n); break;
-    case SLUICE__V1__TASK_KIND__PART: part_step(w, e->agent, h, n); break;
-    case SLUICE__V1__TASK_KIND__SYNC: sync_step(w, e->agent, h); break;
-    case SLUICE__V1__TASK_KIND__FINISH: finish_step(w, e->agent, h, n); break;
+    case SLUICE__V1__TASK_KIND__LIST: listing_step(w, e->agent, h); break;
+    case SLUICE__V1__TASK_KIND__OPEN: large_open_step(w, e->agent, h, n); break;
+    case SLUICE__V1__TASK_KIND__PART: large_part_step(w, e->agent, h, n); break;
+    case SLUICE__V1__TASK_KIND__SYNC: large_sync_step(w, e->agent, h); break;
+    case SLUICE__V1__TASK_KIND__FINISH: large_finish_step(w, e->agent, h, n); break;
     case SLUICE__V1__TASK_KIND__STAT: stat_step(w, e->agent, h, n); break;
     case SLUICE__V1__TASK_KIND__CLEANUP:
     case SLUICE__V1__TASK_KIND__ABORT: removal_step(w, e->agent, h); break;

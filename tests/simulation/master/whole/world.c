@@ -265,7 +265,7 @@ bool world_run(const struct options *o, uint64_t seed, struct world_tally *tally
     the = w;
     n_traces = 0;
     played_loop_reset(w);
-    master_forget();
+    orders_forget();
     w->o = *o;
     w->seed = seed;
     w->random = seed * 0x2545f4914f6cdd1dULL;

@@ -264,10 +264,21 @@ void tree_check_end(struct world *w);
 // ---- played_master.c ----
 void master_start(struct world *w);
 void master_kill(struct world *w);
-void master_forget(void); // what a seed that broke off left
-event_fn message_register, message_beat, message_result, message_stopped, message_page,
-    message_cut_seen;
-void master_check(struct world *w); // memory and database agree
+event_fn message_register, message_beat, message_stopped, message_cut_seen;
+// False: the message is of a session that has ended.
+bool master_heard(struct world *w, const struct event *e);
+
+// ---- played_orders.c ----
+struct known_task *known_task(struct world *w, uint64_t id); // made if need be
+void known_task_forget(struct world *w, uint64_t id);
+void flow_is_abandoned(void *arg);
+void orders_forget(void); // what was not told yet; what a seed that broke off left
+
+// ---- played_results.c ----
+event_fn message_result, results_judge_kept;
+bool result_was_judged(const struct world *w, struct agent *a, uint64_t number);
+// It is accepted: nobody else may have ended the task, nor be about to.
+void result_accepted(struct world *w, uint64_t task, struct epoch epoch);
 
 // ---- played_agent.c ----
 void agent_start(struct world *w, uint32_t i);
@@ -278,11 +289,10 @@ bool agent_may_act(const struct world *w, const struct agent *a, const struct he
 struct event *to_agent(struct world *w, uint32_t i, event_fn *fn);
 struct event *to_master(struct world *w, uint32_t i, event_fn *fn);
 event_fn message_welcome, message_assign, message_yield, message_revoke, message_committed,
-    message_ping, message_page_reply;
+    message_ping;
 void held_drop(struct agent *a, uint32_t k);
 void held_free(void *held);
 void agent_check_hold(struct world *w, uint32_t i); // what may not act any more stops
-void stream_unref(struct stream *l);
 struct held *held_of(struct agent *a, uint64_t task, struct epoch epoch, uint32_t *ret_k);
 void result_keep(struct world *w, uint32_t i, struct kept *take_k);
 void agent_start_waiting(struct world *w, uint32_t i);
@@ -296,7 +306,29 @@ event_fn work_step;
 struct kept *work_result(struct world *w, uint32_t i, struct held *h);
 bool work_did_something(const struct held *h);
 void work_leave(struct world *w, struct held *h); // unlinks what is under way
+struct kept *result_new(struct world *w, uint32_t i, const struct held *h);
+Sluice__V1__ObjectResult *work_object_result(struct world *w, uint32_t i, struct held *h,
+                                             uint32_t index);
+void work_step_in(struct world *w, uint32_t i, struct held *h, int64_t in_ms);
+int64_t work_duration_ms(const struct world *w, uint32_t i, const struct held *h, uint64_t bytes);
+void work_ends(struct world *w, uint32_t i, struct held *h, struct kept *k);
+void work_fails(struct world *w, uint32_t i, struct held *h, enum err why, bool retryable);
+struct object_entry held_entry(const struct held *h, uint32_t index);
+bool node_fails_once_more(struct node *n); // true
+
+// ---- played_large.c ----
+void large_open_step(struct world *w, uint32_t i, struct held *h, uint32_t n);
+void large_part_step(struct world *w, uint32_t i, struct held *h, uint32_t n);
+void large_part_write(struct world *w, uint32_t i, struct held *h);
+void large_sync_step(struct world *w, uint32_t i, struct held *h);
+void large_finish_step(struct world *w, uint32_t i, struct held *h, uint32_t n);
+
+// ---- played_listing.c ----
+void listing_begins(struct world *w, uint32_t i, struct held *h);
+void listing_step(struct world *w, uint32_t i, struct held *h);
 void list_again(struct world *w, uint32_t i, struct held *h);
+event_fn message_page, message_page_reply; // at the master, and at the agent
+void stream_unref(struct stream *l);
 
 // ---- faults.c ----
 void faults_begin(struct world *w);
