@@ -268,7 +268,7 @@ static void on_waiting(void *arg, enum err result, const struct task_row *rows, 
                 o->deadline_ms = deadline_ms;
                 DL_APPEND(pl->open, o);
             }
-            waiting_add(w, &rows[i], cleanup, deadline_ms);
+            waiting_add(w, &rows[i], rows[i].task_id, cleanup, deadline_ms);
             work_commit(w);
         }
     }

@@ -94,6 +94,7 @@ struct planned_task {
     size_t spec_bytes;
     uint64_t lost_bytes; // moved under leases that ended without a result
     bool concluded;
+    bool reopened;           // OPEN: another lease may have made the temporary, or still will
     struct large *large;     // counted
     struct listing *listing; // borrowed
 };
@@ -121,7 +122,8 @@ struct open_lease {
 struct waiting {
     struct waiting *prev, *next;
     struct task_row row;
-    bool tracked; // all leases it waits for are in plan.open
+    uint64_t task_id; // whose leases it waits for, unless they are of an object
+    bool tracked;     // all leases it waits for are in plan.open
     int64_t deadline_ms;
 };
 
@@ -314,6 +316,8 @@ void large_failed(struct work *w, struct large *l, const struct failure *why, co
 void large_regenerate(struct work *w, struct large *l, const struct failure *why, const char *agent,
                       bool stat);
 void large_abort_task(struct work *w, const struct large_row *l);
+// Once more in the end, when this OPEN's lost leases are closed: one may have made it anew.
+void large_abort_later(struct work *w, const struct large_row *l, struct planned_task *open);
 void large_add_parts(struct work *w, struct large *l, unsigned n);
 void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t length,
                     uint32_t attempt, int64_t not_before_ms, const char *avoid);
@@ -332,7 +336,9 @@ uint64_t leases_lost_bytes(const struct planned_task *t, struct epoch concluded)
 bool lease_is_closed(struct planner *p, uint64_t task_id, const struct lease *l);
 // Remembers the open ones among a concluded task's leases; true: there are some.
 bool leases_left_open(struct work *w, struct planned_task *t);
-void waiting_add(struct work *w, const struct task_row *row, bool tracked, int64_t deadline_ms);
+// It waits for the leases of its object, or else of this task.
+void waiting_add(struct work *w, const struct task_row *row, uint64_t task_id, bool tracked,
+                 int64_t deadline_ms);
 void planner_leases_due(struct planner *p);
 int64_t plan_lease_deadline_ms(const struct plan *pl, const struct lease *l);
 

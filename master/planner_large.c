@@ -165,6 +165,30 @@ void large_abort_task(struct work *w, const struct large_row *l) {
     put_large_task(w, l, &row, 0, 0, (struct blob){0});
 }
 
+void large_abort_later(struct work *w, const struct large_row *l, struct planned_task *open) {
+    struct plan *pl = w->plan;
+    // Leases of earlier terms are not known here.
+    bool earlier = open->reopened && pl->restored;
+    struct lease unknown = {.epoch = {pl->planner->core->term, 0}};
+    int64_t deadline_ms = earlier ? plan_lease_deadline_ms(pl, &unknown) : 0;
+    for (size_t i = 0; i < open->n_leases; i++) {
+        if (!lease_is_closed(pl->planner, open->row.task_id, &open->leases[i])) {
+            int64_t at_ms = plan_lease_deadline_ms(pl, &open->leases[i]);
+            deadline_ms = at_ms > deadline_ms ? at_ms : deadline_ms;
+        }
+    }
+    if (deadline_ms == 0) {
+        return;
+    }
+    struct task_row row = row_of(pl, l, SLUICE__V1__TASK_KIND__ABORT);
+    row.object = 0;
+    row.stage = STAGE_CLEANUP; // until then it may be needed
+    row.status = TASK_WAITING;
+    put_large_task(w, l, &row, 0, 0, (struct blob){0});
+    (void)leases_left_open(w, open);
+    waiting_add(w, &row, open->row.task_id, !earlier, deadline_ms);
+}
+
 // ---- a new object ----
 void large_add(struct work *w, const struct object_entry *e) {
     struct plan *pl = w->plan;

@@ -77,7 +77,7 @@ static void put_finish(struct folding *f) {
     size_t n = hash_digest_bytes(sha ? HASH_SHA256 : HASH_XXH3_128);
     large_put_step(w, l, &row, (struct blob){digest.bytes, n});
     if (row.status == TASK_WAITING) {
-        waiting_add(w, &row, tracked, quiet_deadline_ms(l));
+        waiting_add(w, &row, row.task_id, tracked, quiet_deadline_ms(l));
     }
     work_commit(w);
 }

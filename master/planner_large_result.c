@@ -95,6 +95,8 @@ static void stat_ended(struct work *w, const struct outcome *o, struct large *l)
 
 // ---- OPEN ----
 static void open_ended(struct work *w, const struct outcome *o, struct large *l) {
+    lease_remove(o->task, o->epoch);
+    large_abort_later(w, &l->row, o->task);
     if (!o->done) {
         if (outcome_may_retry(o)) {
             work_retry(w, o, true);

@@ -75,6 +75,9 @@ void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, con
         plan_fail(t->plan, &f);
         known = false;
     }
+    if (known && t->large != NULL && t->row.kind == SLUICE__V1__TASK_KIND__OPEN) {
+        t->reopened = t->large->row.opened;
+    }
     if (known && t->n_leases > 1 && t->row.kind == SLUICE__V1__TASK_KIND__BATCH) {
         t->spec->skip_identical = true; // the one before may have delivered some
     }
@@ -140,7 +143,8 @@ bool leases_left_open(struct work *w, struct planned_task *t) {
             return any;
         }
         o->task_id = t->row.task_id;
-        o->object = t->row.object;
+        // Who opens an object does not write into it.
+        o->object = t->row.kind == SLUICE__V1__TASK_KIND__OPEN ? 0 : t->row.object;
         o->lease = *l;
         o->deadline_ms = plan_lease_deadline_ms(pl, l);
         DL_APPEND(pl->open, o);
@@ -151,7 +155,8 @@ bool leases_left_open(struct work *w, struct planned_task *t) {
 }
 
 // ---- what waits for that ----
-void waiting_add(struct work *w, const struct task_row *row, bool tracked, int64_t deadline_ms) {
+void waiting_add(struct work *w, const struct task_row *row, uint64_t task_id, bool tracked,
+                 int64_t deadline_ms) {
     struct waiting *v = calloc(1, sizeof *v);
     if (v == NULL) {
         w->failed = true;
@@ -162,6 +167,7 @@ void waiting_add(struct work *w, const struct task_row *row, bool tracked, int64
     v->row.leases = NULL;
     v->row.n_leases = 0;
     v->row.large = NULL;
+    v->task_id = task_id;
     v->tracked = tracked;
     v->deadline_ms = deadline_ms;
     DL_APPEND(w->plan->waiting, v);
@@ -169,7 +175,7 @@ void waiting_add(struct work *w, const struct task_row *row, bool tracked, int64
 }
 
 static bool waits_for(const struct waiting *v, const struct open_lease *o) {
-    return v->row.object != 0 ? o->object == v->row.object : o->task_id == v->row.task_id;
+    return v->row.object != 0 ? o->object == v->row.object : o->task_id == v->task_id;
 }
 
 static bool still_open(const struct plan *pl, const struct waiting *v) {

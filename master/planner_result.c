@@ -101,7 +101,7 @@ void work_conclude(struct work *w, struct planned_task *t, struct epoch epoch) {
             int64_t at_ms = plan_lease_deadline_ms(pl, &t->leases[i]);
             deadline_ms = at_ms > deadline_ms ? at_ms : deadline_ms;
         }
-        waiting_add(w, &row, true, deadline_ms);
+        waiting_add(w, &row, row.task_id, true, deadline_ms);
     } else {
         w->adds = true;
     }

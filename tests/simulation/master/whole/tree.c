@@ -160,6 +160,7 @@ struct temp *temp_find(struct world *w, uint64_t object, uint64_t major, uint64_
 }
 struct temp *temp_add(struct world *w, uint64_t object, uint64_t major, uint64_t minor) {
     struct temp *t = temp_find(w, object, major, minor);
+    trace("temporary", 0, object, major << 32 | minor);
     if (w->over) {
         violated("a temporary of object %llu (%llu.%llu) is made after the flow's end",
                  (unsigned long long)object, (unsigned long long)major, (unsigned long long)minor);
@@ -178,6 +179,7 @@ bool temp_remove(struct world *w, uint64_t object, uint64_t major, uint64_t mino
     if (t == NULL) {
         return false;
     }
+    trace("unlinked", 0, object, major << 32 | minor);
     hash_index_remove(&w->temps, &t->by_name);
     inode_unref(t->inode);
     free(t);
