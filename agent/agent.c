@@ -41,6 +41,7 @@ struct agent {
     struct session *session;
     struct journal *journal;
     struct proof_files *proofs;
+    struct under_way *under_way;
     struct volume_watch *watch;
     struct run_tools tools;
     struct executor *executor;
@@ -85,6 +86,12 @@ static uint64_t bytes_served(void *user) {
     struct agent *a = user;
     return data_server_bytes_served(a->server) +
            (a->rdma.server == NULL ? 0 : data_server_bytes_served(a->rdma.server));
+}
+
+static void results_written(void *user) {
+    struct agent *a = user;
+    under_way_written(a->under_way, journal_written_through(a->journal));
+    session_results_written(a->session);
 }
 
 static void drained(void *user) {
@@ -196,10 +203,13 @@ static enum err make_session(struct agent *a, const struct clock *clock, struct 
 static enum err make_workers(struct agent *a, struct failure *f) {
     struct journal_options jo = {
         .state_dir = a->options->state_dir,
-        .written = session_results_written,
-        .user = a->session,
+        .written = results_written,
+        .user = a,
     };
     enum err e = journal_open(&jo, &a->journal, f);
+    if (e == OK) {
+        e = under_way_open(a->options->state_dir, a->journal, &a->under_way, f);
+    }
     if (e != OK) {
         return e;
     }
@@ -231,6 +241,7 @@ static enum err make_workers(struct agent *a, struct failure *f) {
         .tools = &a->tools,
         .hold = &a->hold,
         .journal = a->journal,
+        .under_way = a->under_way,
         .stopped = session_lease_stopped,
         .idle = session_executor_idle,
         .user = a->session,
@@ -250,6 +261,7 @@ static enum err run_session(struct agent *a, struct failure *f) {
     a->is_running = true;
     struct session_parts p = {
         .journal = a->journal,
+        .under_way = a->under_way,
         .volumes = a->volumes,
         .watch = a->watch,
         .executor = a->executor,
@@ -356,6 +368,7 @@ void agent_free(struct agent *a) {
         pthread_join(a->thread, NULL);
     }
     session_free(a->session);
+    under_way_close(a->under_way);
     if (a->loop != NULL) {
         loop_free(a->loop);
     }

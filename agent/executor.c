@@ -150,7 +150,13 @@ static void log_result(const struct lease *l, const Sluice__V1__TaskResult *r) {
 // Runs it, tells how it ended, frees it.
 static void run_lease(struct executor *e, const struct slot *s, struct lease *l) {
     Sluice__V1__TaskResult *result = NULL;
+    const Sluice__V1__Lease *m = l->message;
+    uint64_t number = 0;
     l->started_us = clock_mono_us();
+    if (moves_data(l)) {
+        l->control.kept = under_way_begin(e->options.under_way, m->spec->task_id, m->epoch->term,
+                                          m->epoch->counter);
+    }
     enum run_end end =
         run_task(e->options.tools, l, s->buffer, (size_t)e->options.buffer_bytes, &result);
     if (end == RUN_RESULT) {
@@ -160,9 +166,12 @@ static void run_lease(struct executor *e, const struct slot *s, struct lease *l)
             log_event(LOG_ERROR, "result_lost", LOG_U64("task", l->message->spec->task_id),
                       LOG_STR("code", err_name(kept)));
             end = RUN_STOPPED;
+        } else {
+            number = result->number;
         }
         task_result_free(result);
     }
+    under_way_end(e->options.under_way, l->control.kept, number);
     pthread_mutex_lock(&e->lock);
     take_out(e, l);
     e->n_running--;

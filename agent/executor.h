@@ -12,6 +12,7 @@
 
 #include "agent/lease.h"
 #include "agent/run.h"
+#include "agent/under_way.h"
 
 struct executor;
 struct journal;
@@ -23,7 +24,8 @@ struct executor_options {
     uint64_t buffer_bytes; // of each slot
     const struct run_tools *tools;
     const struct hold *hold;
-    struct journal *journal; // results go there
+    struct journal *journal;     // results go there
+    struct under_way *under_way; // NULL: none is kept
     // The lease is over with nothing to tell but that. On a slot's thread, or in the call that
     // caused it; the lease is not held any more.
     void (*stopped)(void *user, uint64_t task_id, uint64_t term, uint64_t counter);

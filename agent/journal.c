@@ -376,6 +376,16 @@ void journal_each_lease(struct journal *j,
     pthread_mutex_unlock(&j->lock);
 }
 
+uint64_t journal_written_through(struct journal *j) {
+    pthread_mutex_lock(&j->lock);
+    // Where writing fails, results are marked all the same: they are not in the file.
+    uint64_t through = j->is_failing                ? 0
+                       : j->first_unwritten == NULL ? j->next_number - 1
+                                                    : j->first_unwritten->number - 1;
+    pthread_mutex_unlock(&j->lock);
+    return through;
+}
+
 bool journal_is_empty(struct journal *j) {
     pthread_mutex_lock(&j->lock);
     bool empty = j->next_number <= j->committed_through + 1 || j->first == NULL;

@@ -53,7 +53,8 @@ void journal_each_lease(struct journal *j,
                         void (*each)(void *user, uint64_t number, uint64_t task_id, uint64_t term,
                                      uint64_t counter),
                         void *user);
-bool journal_is_empty(struct journal *j); // all that was appended is committed
+uint64_t journal_written_through(struct journal *j); // all up to this number are in the file
+bool journal_is_empty(struct journal *j);            // all that was appended is committed
 uint64_t journal_next_number(struct journal *j);
 
 // What the agent learnt of its cluster. Another cluster than before: results kept for that one

@@ -12,6 +12,7 @@
 #include "agent/incarnation.h"
 #include "agent/journal.h"
 #include "agent/list_stream.h"
+#include "agent/under_way.h"
 #include "agent/volume_watch.h"
 #include "common/s3_credentials.h"
 #include "common/ticket.h"
@@ -51,6 +52,7 @@ struct session_options {
 // What the session commands, made after it (they report to it). All outlive it.
 struct session_parts {
     struct journal *journal;
+    struct under_way *under_way; // NULL: none is kept
     struct volumes *volumes;
     struct volume_watch *watch;
     struct executor *executor;

@@ -67,6 +67,7 @@ static void welcome(struct session *s, const Sluice__V1__Welcome *m) {
     confirmed(s, s->registered_ms);
     journal_committed(s->parts.journal, m->committed_through);
     s->sent_through = m->committed_through;
+    under_way_forget_left(s->parts.under_way);
     s->state = SESSION_UP;
     s->n_failures = 0;
     s->options.welcomed(s->options.user, s->cluster, m->ticket_public_key.data);

@@ -104,6 +104,14 @@ static void add_running(void *user, const struct lease *l) {
     }
 }
 
+static void add_left(void *user, uint64_t task_id, uint64_t term, uint64_t counter,
+                     uint64_t bytes) {
+    struct lease_item *i = lease_list_add(user, task_id, term, counter);
+    if (i != NULL) {
+        i->progress.bytes = bytes;
+    }
+}
+
 static void add_kept(void *user, uint64_t number, uint64_t task_id, uint64_t term,
                      uint64_t counter) {
     struct lease_item *i = lease_list_add(user, task_id, term, counter);
@@ -139,13 +147,14 @@ bool session_send_register(struct session *s) {
     Sluice__V1__Register m = SLUICE__V1__REGISTER__INIT;
     Sluice__V1__AgentMessage message = SLUICE__V1__AGENT_MESSAGE__INIT;
     char host[DAEMON_HOST_SIZE];
-    struct lease_list leases = {0};
+    struct lease_list leases = {0}, left = {0};
     AUTO(auto_free) struct volume_list *volumes = volume_list_new(s->parts.volumes);
     daemon_host_name(host);
     // A lease whose result is kept is not given up either: the result follows the Welcome.
     executor_each(s->parts.executor, add_held, &leases);
     journal_each_lease(s->parts.journal, add_kept, &leases);
-    bool ok = volumes != NULL && lease_list_link(&leases, false);
+    under_way_each_left(s->parts.under_way, add_left, &left);
+    bool ok = volumes != NULL && lease_list_link(&leases, false) && lease_list_link(&left, true);
     if (ok) {
         m.agent = (char *)a->name;
         m.site = (char *)a->site;
@@ -161,6 +170,8 @@ bool session_send_register(struct session *s) {
         m.slots = a->slots;
         m.n_leases = leases.n;
         m.leases = (Sluice__V1__LeaseRef **)leases.pointers;
+        m.n_interrupted = left.n;
+        m.interrupted = (Sluice__V1__LeaseProgress **)left.pointers;
         m.next_number = journal_next_number(s->parts.journal);
         m.host = host;
         m.pid = (uint32_t)getpid();
@@ -170,6 +181,7 @@ bool session_send_register(struct session *s) {
         ok = send(s, &message);
     }
     lease_list_deinit(&leases);
+    lease_list_deinit(&left);
     return ok;
 }
 
@@ -239,7 +251,13 @@ void session_send_stopped(struct session *s, uint64_t task_id, uint64_t term, ui
     m.leases = refs;
     message.kind_case = SLUICE__V1__AGENT_MESSAGE__KIND_STOPPED;
     message.stopped = &m;
-    (void)send(s, &message); // without a call: the next Register tells it
+    if (s->call == NULL) {
+        return; // the next Register tells it
+    }
+    uint64_t bytes = under_way_take_left(s->parts.under_way, task_id, term, counter);
+    m.n_bytes = 1;
+    m.bytes = &bytes;
+    (void)send(s, &message);
 }
 
 void session_send_proof(struct session *s, const struct volume_proof *p) {

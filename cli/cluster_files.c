@@ -126,7 +126,7 @@ static enum err write_config(const struct cluster *c, struct yaml_text *y, const
                              struct failure *f) {
     for (size_t i = 0; i < c->options->n_settings; i++) {
         const struct up_setting *s = &c->options->settings[i];
-        if (s->for_master == (d->site == NULL)) {
+        if (strcmp(s->daemon, d->name) == 0 || (d->site && strcmp(s->daemon, "agent") == 0)) {
             yaml_text_set_raw(y, s->key, s->value);
         }
     }

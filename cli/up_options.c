@@ -31,8 +31,8 @@ const struct command_option up_command_options[] = {
      "a PostgreSQL database for the master, postgresql://…\n"
      "(default: SQLite in DIR)"},
     {"set", 0, "master.KEY=VALUE",
-     "a key of the master's or (agent.KEY=VALUE) of every agent's\n"
-     "configuration; may be repeated"},
+     "a key of the master's, of every agent's (agent.KEY=VALUE) or\n"
+     "of one agent's configuration (a-1.KEY=VALUE); may be repeated"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -151,16 +151,17 @@ enum err up_store_parse(const char *text, struct up_store *ret_store, struct fai
 
 enum err up_setting_parse(const char *text, struct up_setting *ret_setting,
                           struct failure *ret_failure) {
-    bool for_master = strncmp(text, "master.", 7) == 0;
-    const char *key = text + (for_master ? 7 : 6);
+    static const char form[] = "--set takes master.KEY=VALUE, agent.KEY=VALUE or, for one agent, "
+                               "SITE-NUMBER.KEY=VALUE";
     const char *equals = strchr(text, '=');
-    if ((!for_master && strncmp(text, "agent.", 6) != 0) || !equals || equals <= key ||
-        (size_t)(equals - key) >= UP_NAME_MAX || equals[1] == '\0' || strpbrk(equals, "\n\r")) {
-        return refuse(ret_failure, text, "--set takes master.KEY=VALUE or agent.KEY=VALUE");
+    const char *dot = equals ? memrchr(text, '.', (size_t)(equals - text)) : NULL;
+    if (!dot || dot == text || (size_t)(dot - text) >= UP_NAME_MAX || equals == dot + 1 ||
+        (size_t)(equals - dot) > UP_NAME_MAX || equals[1] == '\0' || strpbrk(equals, "\n\r")) {
+        return refuse(ret_failure, text, form);
     }
-    ret_setting->for_master = for_master;
-    memcpy(ret_setting->key, key, (size_t)(equals - key));
-    ret_setting->key[equals - key] = '\0';
+    *ret_setting = (struct up_setting){0};
+    memcpy(ret_setting->daemon, text, (size_t)(dot - text));
+    memcpy(ret_setting->key, dot + 1, (size_t)(equals - dot - 1));
     ret_setting->value = equals + 1;
     return OK;
 }
@@ -344,6 +345,43 @@ static enum err read_dir(const struct invocation *inv, struct up_options *o, str
     return o->dir ? OK : no_memory(f);
 }
 
+// Does the cluster have the daemon that @s is for?
+static bool setting_has_daemon(const struct up_options *o, const struct up_setting *s) {
+    if (strcmp(s->daemon, "master") == 0 || strcmp(s->daemon, "agent") == 0) {
+        return true;
+    }
+    const char *dash = strrchr(s->daemon, '-');
+    for (size_t i = 0; dash && i < o->n_sites; i++) {
+        const struct up_site *site = &o->sites[i];
+        char *end;
+        long number = strtol(dash + 1, &end, 10);
+        if (strlen(site->name) == (size_t)(dash - s->daemon) &&
+            memcmp(site->name, s->daemon, (size_t)(dash - s->daemon)) == 0 && *end == '\0' &&
+            number >= 1 && number <= site->n_agents) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum err read_settings(const struct invocation *inv, struct up_options *o,
+                              struct failure *f) {
+    for (size_t i = 0; invocation_value(inv, "set", i); i++) {
+        const char *text = invocation_value(inv, "set", i);
+        if (o->n_settings == UP_SETTINGS_MAX) {
+            return refuse(f, text, "these are too many settings");
+        }
+        enum err e = up_setting_parse(text, &o->settings[o->n_settings], f);
+        if (e) {
+            return e;
+        }
+        if (!setting_has_daemon(o, &o->settings[o->n_settings++])) {
+            return refuse(f, text, "the cluster has no agent of that name");
+        }
+    }
+    return OK;
+}
+
 enum err up_options_read(const struct invocation *inv, struct up_options *ret_options,
                          struct failure *ret_failure) {
     *ret_options = (struct up_options){0};
@@ -352,23 +390,13 @@ enum err up_options_read(const struct invocation *inv, struct up_options *ret_op
         (e = read_volumes(inv, ret_options, ret_failure)) != OK) {
         return e;
     }
-    if ((e = read_stores(inv, ret_options, ret_failure)) != OK) {
+    if ((e = read_stores(inv, ret_options, ret_failure)) != OK ||
+        (e = read_dir(inv, ret_options, ret_failure)) != OK ||
+        (e = add_default_volumes(ret_options, ret_failure)) != OK) {
         return e;
     }
-    for (size_t i = 0; invocation_value(inv, "set", i); i++) {
-        const char *text = invocation_value(inv, "set", i);
-        if (ret_options->n_settings == UP_SETTINGS_MAX) {
-            return refuse(ret_failure, text, "these are too many settings");
-        }
-        e = up_setting_parse(text, &ret_options->settings[ret_options->n_settings], ret_failure);
-        if (e) {
-            return e;
-        }
-        ret_options->n_settings++;
-    }
     ret_options->database = invocation_value(inv, "database", 0);
-    e = read_dir(inv, ret_options, ret_failure);
-    return e ? e : add_default_volumes(ret_options, ret_failure);
+    return read_settings(inv, ret_options, ret_failure);
 }
 
 void up_options_deinit(struct up_options *o) {

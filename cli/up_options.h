@@ -38,7 +38,7 @@ struct up_store {
 };
 
 struct up_setting {
-    bool for_master; // else for every agent
+    char daemon[UP_NAME_MAX]; // "master"; "agent": every agent; or the name of one
     char key[UP_NAME_MAX];
     const char *value; // borrowed from argv
 };
@@ -72,7 +72,7 @@ MUST_CHECK enum err up_volume_parse(const char *text, struct up_volume *ret_volu
 // @text of --store, "NAME=URL".
 MUST_CHECK enum err up_store_parse(const char *text, struct up_store *ret_store,
                                    struct failure *ret_failure);
-// @text of --set, "master.KEY=VALUE" or "agent.KEY=VALUE".
+// @text of --set, "master.KEY=VALUE", "agent.KEY=VALUE" or "SITE-NUMBER.KEY=VALUE".
 MUST_CHECK enum err up_setting_parse(const char *text, struct up_setting *ret_setting,
                                      struct failure *ret_failure);
 

@@ -21,6 +21,7 @@ struct transfer_control {
     _Atomic bool cancelled; // stop soon, with ERR_CANCELLED
     _Atomic bool yield;     // begin no more objects (or leaves, in a part)
     _Atomic uint64_t bytes; // payload moved so far; only grows
+    _Atomic uint64_t *kept; // the same, where it outlives the process; NULL: nowhere
     _Atomic uint64_t objects;
     const char *path; // which way bytes took last, for the log; NULL: none. The stream thread's.
 };

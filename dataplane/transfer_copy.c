@@ -76,6 +76,13 @@ static enum err pass_on(struct transfer_copy *c, uint64_t pos, size_t len, uint6
     return e;
 }
 
+static void count_moved(struct transfer_control *c, uint64_t bytes) {
+    atomic_fetch_add_explicit(&c->bytes, bytes, memory_order_relaxed);
+    if (c->kept != NULL) {
+        atomic_fetch_add_explicit(c->kept, bytes, memory_order_relaxed);
+    }
+}
+
 enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length, bool to_end,
                              bool by_leaf, uint64_t *ret_moved, struct failure *ret_failure) {
     const struct transfer_options *o = c->options;
@@ -112,7 +119,7 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
         }
         pos += len + hole;
         *ret_moved = pos - offset;
-        atomic_fetch_add_explicit(&o->control->bytes, len + hole, memory_order_relaxed);
+        count_moved(o->control, len + hole);
         keep_pace(c, len);
         if (pos - offset >= length) {
             return OK; // a source knows its end, too; this saves asking

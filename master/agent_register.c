@@ -194,6 +194,16 @@ static size_t report_leases(struct agent *a, const Sluice__V1__Register *m,
     return n;
 }
 
+static void report_interrupted(struct planner *p, const Sluice__V1__Register *m) {
+    for (size_t i = 0; i < m->n_interrupted; i++) {
+        const Sluice__V1__LeaseRef *l = m->interrupted[i]->lease;
+        if (l != NULL && l->epoch != NULL) {
+            planner_moved(p, l->task_id, (struct epoch){l->epoch->term, l->epoch->counter},
+                          m->interrupted[i]->bytes);
+        }
+    }
+}
+
 static bool welcome(struct agent *a, Sluice__V1__LeaseRef **refused, size_t n_refused) {
     struct core *c = a->agents->core;
     uint8_t key[SIGNING_KEY_BYTES];
@@ -222,6 +232,7 @@ static enum err take_up(struct agent_session *s, struct agent *a, const Sluice__
     if (refused == NULL) {
         return ERR_NO_MEMORY;
     }
+    report_interrupted(a->agents->core->planner, m); // before its leases are closed
     leave_session(a);
     enum err e = describe(a, m);
     if (e != OK) {

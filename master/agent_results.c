@@ -113,6 +113,7 @@ static enum err judge(struct agent *a, struct agent_result *r, const Sluice__V1_
     struct epoch epoch = epoch_of(m);
     uint64_t task_id = m->lease != NULL ? m->lease->task_id : 0;
     if (m->released && m->n_objects == 0 && m->done_bytes == 0) {
+        planner_moved(c->planner, task_id, epoch, m->bytes_moved);
         scheduler_released(c->scheduler, a->name, task_id, epoch, agents_now_ms(a->agents));
         is_committed(r);
         return OK;
@@ -122,6 +123,7 @@ static enum err judge(struct agent *a, struct agent_result *r, const Sluice__V1_
         planner_result(c->planner, a->name, m, stored, r);
     } else if (e == ERR_FENCED) {
         log_fenced(a, m);
+        planner_moved(c->planner, task_id, epoch, m->bytes_moved);
         is_committed(r); // nothing is to be stored of it
     }
     return e;

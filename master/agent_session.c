@@ -155,6 +155,9 @@ static void stopped(struct agent *a, const Sluice__V1__Stopped *m) {
     for (size_t i = 0; i < m->n_leases; i++) {
         const Sluice__V1__LeaseRef *l = m->leases[i];
         if (l->epoch != NULL) {
+            planner_moved(a->agents->core->planner, l->task_id,
+                          (struct epoch){l->epoch->term, l->epoch->counter},
+                          i < m->n_bytes ? m->bytes[i] : 0);
             scheduler_released(a->agents->core->scheduler, a->name, l->task_id,
                                (struct epoch){l->epoch->term, l->epoch->counter}, a->heard_ms);
         }

@@ -25,7 +25,8 @@ enum err planner_new(struct core *c, struct planner **ret_planner) {
     p->chance = (uint64_t)p->started_ms * 2 + 1;
     p->wake_ms = INT64_MAX;
     p->timer = loop_timer_new(c->loop, timer_fired, p);
-    if (p->timer == NULL || hash_index_init(&p->tasks) != OK) {
+    if (p->timer == NULL || hash_index_init(&p->tasks) != OK || hash_index_init(&p->moved) != OK) {
+        hash_index_deinit(&p->tasks);
         loop_timer_free(p->timer);
         free(p);
         return ERR_NO_MEMORY;
@@ -148,6 +149,7 @@ void planner_free(struct planner *p) {
     }
     loop_timer_free(p->timer);
     hash_index_deinit(&p->tasks);
+    planner_moved_deinit(p);
     free(p->reported);
     free(p);
 }

@@ -51,6 +51,9 @@ void planner_leased(struct planner *p, uint64_t task_id, struct epoch epoch, con
 
 // How much payload a lease has moved so far, from heartbeats: what a lost one moved is moved again.
 void planner_progress(struct planner *p, uint64_t task_id, struct epoch epoch, uint64_t bytes);
+// As much was moved under a lease that ended, or will end, without an accepted result. Before the
+// lease is closed.
+void planner_moved(struct planner *p, uint64_t task_id, struct epoch epoch, uint64_t bytes);
 
 // What an agent said of a lease that the scheduler accepted (scheduler_result() gave OK), of any
 // kind, LIST too. @committed(arg) once it is stored.

@@ -36,7 +36,8 @@ struct planner {
     struct core *core;
     struct plan *plans;
     struct hash_index tasks;
-    uint64_t next_task; // ids rise; the term is in their upper half, so that none comes twice
+    struct hash_index moved; // planner_moved.c
+    uint64_t next_task;      // ids rise; the term is in their upper half, so that none comes twice
     struct loop_timer *timer;
     char (*reported)[PLACE_NAME_MAX]; // agents that told what they hold
     size_t n_reported;
@@ -327,11 +328,17 @@ void large_changed(struct work *w, struct large *l); // its row, in this transac
 void large_put_step(struct work *w, struct large *l, struct task_row *row, struct blob digest);
 void large_drop_tasks(struct large *l); // those that the scheduler has
 
+// ---- planner_moved.c ----
+// Moved under other leases than this one, which is being concluded.
+uint64_t leases_lost_bytes(const struct planned_task *t, struct epoch concluded);
+// So many more bytes of theirs turned out not to be moved again.
+void leases_forgive_bytes(struct planned_task *t, struct epoch concluded, uint64_t bytes);
+void leases_recall_moved(struct planner *p, struct planned_task *t); // what was told before
+void planner_moved_deinit(struct planner *p);
+
 // ---- planner_lease.c ----
 MUST_CHECK enum err lease_add(struct planned_task *t, struct epoch epoch, const char *agent);
 void lease_remove(struct planned_task *t, struct epoch epoch);
-// Moved under other leases than this one, which is being concluded.
-uint64_t leases_lost_bytes(const struct planned_task *t, struct epoch concluded);
 // Nobody acts under it, as far as can be known.
 bool lease_is_closed(struct planner *p, uint64_t task_id, const struct lease *l);
 // Remembers the open ones among a concluded task's leases; true: there are some.

@@ -43,25 +43,6 @@ void lease_remove(struct planned_task *t, struct epoch epoch) {
     }
 }
 
-uint64_t leases_lost_bytes(const struct planned_task *t, struct epoch concluded) {
-    uint64_t bytes = t->lost_bytes;
-    for (size_t i = 0; i < t->n_leases; i++) {
-        if (epoch_compare(t->leases[i].epoch, concluded) != 0) {
-            bytes += t->leases[i].moved_bytes;
-        }
-    }
-    return bytes;
-}
-
-void planner_progress(struct planner *p, uint64_t task_id, struct epoch epoch, uint64_t bytes) {
-    struct planned_task *t = planner_task(p, task_id);
-    for (size_t i = 0; t != NULL && i < t->n_leases; i++) {
-        if (epoch_compare(t->leases[i].epoch, epoch) == 0) {
-            t->leases[i].moved_bytes = bytes;
-        }
-    }
-}
-
 static void commit_alone(struct planner *p, struct change *c) {
     database_commit(p->core->database, c, NULL, NULL);
 }

@@ -215,6 +215,7 @@ static struct planned_task *task_new(struct plan *pl, const struct task_row *row
     for (size_t i = 0; i < row->n_leases && ok; i++) {
         ok = lease_add(t, row->leases[i].epoch, row->leases[i].agent) == OK;
     }
+    leases_recall_moved(pl->planner, t);
     t->spec = ok ? sluice__v1__task_spec__unpack(NULL, row->spec.len, row->spec.bytes) : NULL;
     if (row->large != NULL && t->spec != NULL) {
         t->large = large_take(pl, row->large);

@@ -332,6 +332,8 @@ static void objects_result(struct work *w, const struct outcome *o) {
     uint64_t lost = leases_lost_bytes(o->task, o->epoch);
     if (lost > e.identical_bytes) {
         w->plan->body.exact.bytes_resent += lost - e.identical_bytes;
+    } else {
+        leases_forgive_bytes(o->task, o->epoch, e.identical_bytes - lost);
     }
     work_conclude(w, o->task, o->epoch);
     object_table_deinit(&e.again);

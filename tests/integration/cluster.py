@@ -6,9 +6,11 @@ import pathlib
 import select
 import signal
 import subprocess
+import sqlite3
 import time
 
 import postgres
+from changes import Changes, wait_end
 
 WAIT_S = {"release": 600, "dev": 900, "tsan": 1200}  # how long anything may take at most
 # No agent is lost because the machine is busy; tests of what happens then say less.
@@ -59,6 +61,11 @@ class Cluster:
             self.command += ["--set", f"{key}={value}"]
         self.process = None
         self.start()
+
+    @staticmethod
+    def master_address(directory):
+        """Of the cluster in this directory, also while it still starts."""
+        return (pathlib.Path(directory) / "up" / "state" / "port").read_text().strip()
 
     def start(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -138,25 +145,26 @@ class Cluster:
     def wait(self, flow, timeout=None):
         """Until the flow is final; its last state. The master may be away meanwhile."""
         deadline = time.monotonic() + (timeout or self.wait_s)
-        while True:
+
+        def final():
             self.sluice("watch", flow, timeout=max(1, deadline - time.monotonic()))
             done = self.sluice("show", flow, "--json")
-            if done.returncode == 0:
-                now = json.loads(done.stdout)
-                if now["state"] in ("COMPLETED", "TERMINATED"):
-                    return now
-            assert time.monotonic() < deadline, f"not final in time: {done.stdout} {done.stderr}\n{self.log_tail()}"
-            time.sleep(0.1)
+            now = json.loads(done.stdout) if done.returncode == 0 else {}
+            return now if now.get("state") in ("COMPLETED", "TERMINATED") else None
+
+        return self.until(final, f"the end of {flow}", timeout)
 
     def until(self, condition, what, timeout=None):
-        """Polls until the condition gives something true, and returns that."""
+        """Looks, whenever a daemon wrote to its log (it logs all that matters), or a second has gone by,
+        until the condition gives something true, and returns that."""
         deadline = time.monotonic() + (timeout or self.wait_s)
-        while True:
-            result = condition()
-            if result:
-                return result
-            assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
-            time.sleep(0.02)
+        with Changes(self.directory / "up" / "log") as changes:
+            while True:
+                result = condition()
+                if result:
+                    return result
+                assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
+                changes.wait(min(1, deadline - time.monotonic()))
 
     def agents_now(self):
         done = self.sluice("agents", "--json")
@@ -182,7 +190,26 @@ class Cluster:
     def kill(self, name, sig=signal.SIGKILL):
         pid = self.pid(name)
         os.kill(pid, sig)
+        if sig == signal.SIGKILL:
+            wait_end(pid, self.wait_s)
         return pid
+
+    def back(self, name, pid):
+        """Waits until a daemon that was this process was started again."""
+        self.until(lambda: self.pid(name) != pid, f"{name} to come back")
+
+    def data_address(self, name):
+        """Where the agent serves data now, behind whatever it tells others to connect to."""
+        def started():
+            lines = [line for line in self.log_lines_tolerant(name) if line.get("event") == "agent_started"]
+            return lines[-1]["data_listen"] if lines else None
+        return self.until(started, f"{name} to start")
+
+    def stored_tasks(self):
+        """The tasks that the master's database does not know to have ended."""
+        path = self.directory / "up" / "state" / "master" / "sluice.db"
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=self.wait_s) as database:
+            return {task for (task,) in database.execute("SELECT task_id FROM task_state")}
 
     def agents(self, site=None):
         return [agent["name"] for agent in self.info["agents"] if site in (None, agent["site"])]

@@ -57,9 +57,9 @@ def hostile(root, files=2000, directories=100, seed=1):
     os.chmod(dirs[-1], 0o555)
 
 
-def differences(source, destination, hard_links=False):
+def differences(source, destination):
     """What rsync would still do to make the destination equal: empty if nothing."""
-    done = subprocess.run(["rsync", "-rlptc" + ("H" if hard_links else ""), "-@-1", "-n", "-i", "--delete",
+    done = subprocess.run(["rsync", "-aH", "-@-1", "-c", "-n", "-i", "--delete",
                            os.fsencode(str(source)) + b"/", os.fsencode(str(destination)) + b"/"],
                           capture_output=True, check=False)
     return (done.stdout + done.stderr).decode(errors="backslashreplace")[:3000]

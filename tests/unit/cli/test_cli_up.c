@@ -51,7 +51,7 @@ static void sites_and_volumes_are_as_named(void **state) {
     struct failure f;
     assert_ok(OPTIONS(&o, &f, "--dir", "/tmp/x", "--site", "home=1", "--site", "away=3", "--volume",
                       "home:/tmp/", "--volume", "home:v-2=/usr/./bin", "--set", "master.hold=2s",
-                      "--set", "agent.slots=3"));
+                      "--set", "agent.slots=3", "--set", "home-1.slots=5"));
     assert_int_equal(o.n_sites, 2);
     assert_int_equal(o.n_volumes, 3);
     assert_string_equal(o.volumes[0].name, "tmp");
@@ -60,9 +60,11 @@ static void sites_and_volumes_are_as_named(void **state) {
     assert_string_equal(o.volumes[1].name, "v-2");
     assert_string_equal(o.volumes[1].root, "/usr/bin");
     assert_string_equal(o.volumes[2].root, "/tmp/x/away");
-    assert_true(o.settings[0].for_master);
+    assert_string_equal(o.settings[0].daemon, "master");
     assert_string_equal(o.settings[0].key, "hold");
     assert_string_equal(o.settings[1].value, "3");
+    assert_string_equal(o.settings[2].daemon, "home-1");
+    assert_string_equal(o.settings[2].key, "slots");
     up_options_deinit(&o);
 }
 
@@ -93,6 +95,7 @@ static void wrong_options_are_refused(void **state) {
         {"--set", "hold=2"},
         {"--set", "master.hold"},
         {"--set", "master.=2"},
+        {"--set", "nobody-1.slots=2"},
         {"--set", "master.hold=2\nname: x"},
         {"--dir", ""},
     };

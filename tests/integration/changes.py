@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for what happens in a directory (inotify), instead of looking again and again."""
+import ctypes
+import os
+import select
+
+IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
+IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Changes:
+    """Files of a directory that are written to, made, or renamed to."""
+
+    def __init__(self, directory):
+        self.fd = libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC)
+        if self.fd < 0 or libc.inotify_add_watch(self.fd, os.fsencode(directory),
+                                                 IN_MODIFY | IN_MOVED_TO | IN_CREATE) < 0:
+            raise OSError(ctypes.get_errno(), "inotify", str(directory))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+    def wait(self, timeout):
+        """Until something changed since the last call (or since this was made), or the time is over."""
+        if select.select([self.fd], [], [], max(0, timeout))[0]:
+            try:
+                while os.read(self.fd, 1 << 16):
+                    pass
+            except BlockingIOError:
+                pass
+
+
+def wait_end(pid, timeout):
+    """Until the process is gone, or a zombie."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([fd], [], [], timeout)[0], f"process {pid} does not end"
+    finally:
+        os.close(fd)
