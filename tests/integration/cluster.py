@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster on this machine, started by `sluice up`, and the `sluice` command on it."""
+import contextlib
 import json
 import os
 import pathlib
@@ -15,6 +16,9 @@ from changes import Changes, wait_end
 WAIT_S = {"release": 600, "dev": 900, "tsan": 1200}  # how long anything may take at most
 # No agent is lost because the machine is busy; tests of what happens then say less.
 PATIENT = {"master.lost_after": "100s", "master.hold": "200s"}
+
+# Short times, for tests of what happens when agents are lost.
+QUICK = {"master.hold": "4s", "master.lost_after": "2s", "master.reconcile": "2s", "master.part_bytes": "16MiB"}
 
 
 class Cluster:
@@ -55,6 +59,7 @@ class Cluster:
         if database == "postgresql":
             self.postgres = postgres.shared()
             database = self.postgres.database()
+        self.database = database
         if database != "sqlite":
             self.command += ["--database", database]
         for key, value in {**PATIENT, **(settings or {})}.items():
@@ -205,11 +210,28 @@ class Cluster:
             return lines[-1]["data_listen"] if lines else None
         return self.until(started, f"{name} to start")
 
-    def stored_tasks(self):
-        """The tasks that the master's database does not know to have ended."""
+    def stored(self, query):
+        """The one number in each row that the master's database gives."""
+        if self.postgres:
+            return [int(number) for number in self.postgres.sql(self.database, query).split()]
         path = self.directory / "up" / "state" / "master" / "sluice.db"
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=self.wait_s) as database:
-            return {task for (task,) in database.execute("SELECT task_id FROM task_state")}
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=self.wait_s)) as database:
+            return [number for (number,) in database.execute(query)]
+
+    def stored_tasks(self):
+        """Those that the database does not know to have ended."""
+        return set(self.stored("SELECT task_id FROM task_state"))
+
+    def until_stored(self, query, at_least, what):
+        """Asks after each write to the database (PostgreSQL: to a log), until the number is there."""
+        if self.postgres:
+            self.until(lambda: self.stored(query)[0] >= at_least, what)
+            return
+        deadline = time.monotonic() + self.wait_s
+        with Changes(self.directory / "up" / "state" / "master") as changes:
+            while self.stored(query)[0] < at_least:
+                assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
+                changes.wait(1)
 
     def agents(self, site=None):
         return [agent["name"] for agent in self.info["agents"] if site in (None, agent["site"])]

@@ -8,7 +8,8 @@ import tempfile
 import pytest
 
 import postgres
-from cluster import Cluster
+from cluster import QUICK, Cluster
+from counting_proxy import Pipe, Proxies
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -106,3 +107,25 @@ def start(binaries, preset, work, request):
 def cluster(start):
     """Sites a and b with two agents each; volume `data` of a site is cluster.root(site)."""
     return start()
+
+
+@pytest.fixture
+def counted(start, work):
+    """Clusters whose executors reach the sources' agents only through counting proxies."""
+    closing = []
+
+    def begin(settings=None, cut_off=None):
+        """cut_off: this agent reaches the master through a pipe, too, which is `proxies.master`."""
+        proxies = Proxies(["a-1", "a-2"])
+        closing.append(proxies)
+        settings = {**QUICK, **proxies.settings(), **(settings or {})}
+        if cut_off:
+            proxies.master = Pipe(lambda: Cluster.master_address(work / "cluster0"))
+            closing.append(proxies.master)
+            settings[f"{cut_off}.master"] = proxies.master.address
+        proxies.cluster = start(settings=settings)
+        return proxies.cluster, proxies
+
+    yield begin
+    for what in closing:
+        what.close()

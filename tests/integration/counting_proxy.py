@@ -11,6 +11,7 @@ import time
 
 HEADER = struct.Struct("<IHHQQQ")
 HELLO, READ, DATA = 1, 5, 7
+LATE_BYTES = 4 << 20  # of a connection: in two sockets and between them
 HELLO_CLUSTER = 45  # offset of the first text of a HELLO
 
 
@@ -33,7 +34,6 @@ class Connection:
         self.executor = None
         self.tasks = {}  # request -> task
         self.payload = {}  # task -> bytes that came from the agent
-        self.passed = 0  # bytes of payload that were handed on
         self.is_open = True
 
     def cut(self):
@@ -45,12 +45,23 @@ class Connection:
             end.close()
 
 
+class Tally:
+    """Payload of all proxies that share it."""
+
+    def __init__(self):
+        self.changed = threading.Condition()  # of all that is counted
+        self.came = 0  # from agents
+        self.passed = 0  # handed on
+        self.limit = float("inf")  # what goes beyond is kept back until this is raised
+
+
 class Pipe:
     """Listens on a free port at once, and connects to what target() says then."""
 
-    def __init__(self, target):
+    def __init__(self, target, tally=None):
         self.target = target
-        self.changed = threading.Condition()  # of all that is counted
+        self.tally = tally or Tally()
+        self.changed = self.tally.changed
         self.connections = []
         self.dark = lambda connection: False
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -79,7 +90,8 @@ class Pipe:
 
     def _pass(self, connection):
         with self.changed:
-            self.changed.wait_for(lambda: not self.dark(connection))
+            self.changed.wait_for(lambda: not self.dark(connection) and
+                                  (self.tally.passed < self.tally.limit or not connection.is_open))
 
     def _accept(self):
         while True:
@@ -149,10 +161,11 @@ class CountingProxy(Pipe):
                 task = connection.tasks[request]
                 with self.changed:
                     connection.payload[task] = connection.payload.get(task, 0) + len(payload)
+                    self.tally.came += len(payload)
             self._hand_on(connection, sink, header, payload)
             if kind == DATA:
                 with self.changed:
-                    connection.passed += len(payload)
+                    self.tally.passed += len(payload)
                     self.changed.notify_all()
 
     def _hand_on(self, connection, sink, header, payload):
@@ -171,21 +184,16 @@ class CountingProxy(Pipe):
                 return
             yield kind, request, header, payload
 
-    def _sum(self):
-        return sum(connection.passed for connection in self.connections)
-
 
 class Proxies:
     """A counting proxy before each of the agents that serve data."""
 
     def __init__(self, names):
-        self.changed = threading.Condition()
+        self.tally = Tally()
+        self.changed = self.tally.changed
         self.cluster = None
-        self.by_name = {}
-        for name in names:
-            proxy = CountingProxy(lambda name=name: self.cluster.data_address(name))
-            proxy.changed = self.changed  # one for all, so that sums can be waited for
-            self.by_name[name] = proxy
+        self.by_name = {name: CountingProxy(lambda name=name: self.cluster.data_address(name), self.tally)
+                        for name in names}
 
     def settings(self):
         return {f"{name}.data_addresses": f'["{proxy.address}"]' for name, proxy in self.by_name.items()}
@@ -202,16 +210,18 @@ class Proxies:
 
     def passed(self):
         """Payload that was handed on, in bytes."""
-        with self.changed:
-            return self._passed()
+        return self.tally.passed
 
-    def _passed(self):
-        return sum(proxy._sum() for proxy in self.by_name.values())
+    def limit(self, limit=float("inf")):
+        """No more payload than this passes in all, until it is raised."""
+        with self.changed:
+            self.tally.limit = limit
+            self.changed.notify_all()
 
     def wait_passed(self, at_least, timeout):
         with self.changed:
-            assert self.changed.wait_for(lambda: self._passed() >= at_least, timeout), \
-                f"only {self._passed()} bytes passed, not {at_least}"
+            assert self.changed.wait_for(lambda: self.tally.passed >= at_least, timeout), \
+                f"only {self.tally.passed} bytes passed, not {at_least}"
 
     def wait_closed(self, connections, timeout):
         with self.changed:
@@ -226,17 +236,22 @@ class Proxies:
         with self.changed:
             return {task for proxy in self.by_name.values() for c in proxy.connections for task in c.payload}
 
-    def count_nothing(self, seconds):
-        """Waits so long; the payload that came from the agents or was handed on meanwhile."""
+    def count_for(self, seconds):
+        """Payload that came from agents or was handed on within that time."""
         with self.changed:
-            before = self._passed() + self._came()
+            before = self.tally.passed + self.tally.came
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 self.changed.wait(deadline - time.monotonic())
-            return self._passed() + self._came() - before
+            return self.tally.passed + self.tally.came - before
 
-    def _came(self):
-        return sum(n for proxy in self.by_name.values() for c in proxy.connections for n in c.payload.values())
+    def is_quiet(self, seconds):
+        """Nothing more comes or passes, after what these proxies had in their hands."""
+        at_most = LATE_BYTES * len(self.connections())
+        late = 0
+        while late <= at_most and (more := self.count_for(0.2)):
+            late += more
+        return late <= at_most and self.count_for(seconds) == 0
 
     def darken(self, source=None, executor=None):
         for name, proxy in self.by_name.items():

@@ -11,10 +11,7 @@ import pytest
 
 import trees
 from changes import wait_end
-from cluster import Cluster
-from counting_proxy import Pipe, Proxies
 
-QUICK = {"master.hold": "4s", "master.lost_after": "2s", "master.reconcile": "2s", "master.part_bytes": "16MiB"}
 # What is killed is noticed at once; what is only slow, on a busy machine, is not taken for lost.
 ONLY_KILLED = {"master.hold": "200s", "master.lost_after": "100s"}
 
@@ -43,28 +40,6 @@ def ends_exact(cluster, flow, source, destination):
     assert trees.temporaries(destination) == []
     assert end["bytes_done"] == end["bytes_total"]
     return end
-
-
-@pytest.fixture
-def counted(start, work):
-    """Clusters whose executors reach the sources' agents only through counting proxies."""
-    closing = []
-
-    def begin(settings=None, cut_off=None):
-        """cut_off: this agent reaches the master through a pipe, too, which is `proxies.master`."""
-        proxies = Proxies(["a-1", "a-2"])
-        closing.append(proxies)
-        settings = {**QUICK, **proxies.settings(), **(settings or {})}
-        if cut_off:
-            proxies.master = Pipe(lambda: Cluster.master_address(work / "cluster0"))
-            closing.append(proxies.master)
-            settings[f"{cut_off}.master"] = proxies.master.address
-        proxies.cluster = start(settings=settings)
-        return proxies.cluster, proxies
-
-    yield begin
-    for what in closing:
-        what.close()
 
 
 class Flow:
