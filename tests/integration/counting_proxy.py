@@ -34,6 +34,7 @@ class Connection:
         self.executor = None
         self.tasks = {}  # request -> task
         self.payload = {}  # task -> bytes that came from the agent
+        self.since = {}  # task -> when its first came
         self.is_open = True
 
     def cut(self):
@@ -161,6 +162,7 @@ class CountingProxy(Pipe):
                 task = connection.tasks[request]
                 with self.changed:
                     connection.payload[task] = connection.payload.get(task, 0) + len(payload)
+                    connection.since.setdefault(task, time.monotonic())
                     self.tally.came += len(payload)
             self._hand_on(connection, sink, header, payload)
             if kind == DATA:
