@@ -2,6 +2,7 @@
 // OPEN, SYNC, FINISH, ABORT: what is done to the temporary of one large object as a whole.
 #include "agent/run.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 // The sink, and the task's one object.
@@ -101,6 +102,31 @@ enum err run_sync(struct run *r) {
     return err;
 }
 
+// The receipts of the parts, after that of the object itself. free() the items; none is fine.
+static enum err part_receipts(struct run *r, struct receipt_list *ret_parts) {
+    size_t n = r->spec->n_receipts > 0 ? r->spec->n_receipts - 1 : 0;
+    *ret_parts = (struct receipt_list){0};
+    if (n == 0) {
+        return OK;
+    }
+    struct receipt *items = calloc(n, sizeof *items);
+    if (items == NULL) {
+        return failure_set(&r->failure, ERR_NO_MEMORY, "finish", NULL, 0, NULL);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const ProtobufCBinaryData *b = &r->spec->receipts[i + 1]->opaque;
+        if (b->len == 0 || b->len > RECEIPT_MAX_BYTES) {
+            free(items);
+            return failure_set(&r->failure, ERR_INVALID, "task", NULL, 0,
+                               "a part's receipt has %zu bytes", b->len);
+        }
+        memcpy(items[i].bytes, b->data, b->len);
+        items[i].len = b->len;
+    }
+    *ret_parts = (struct receipt_list){items, n};
+    return OK;
+}
+
 enum err run_finish(struct run *r) {
     struct object_entry e = {0};
     struct receipt open;
@@ -112,9 +138,15 @@ enum err run_finish(struct run *r) {
     if (err != OK) {
         return err;
     }
+    struct receipt_list parts;
+    err = part_receipts(r, &parts);
+    if (err != OK) {
+        return err;
+    }
     run_temp_name(r, &e, fresh);
-    err = sink_finish_large(r->sink, &e, temp, &open, NULL, r->spec->copy_to_fresh ? fresh : NULL,
+    err = sink_finish_large(r->sink, &e, temp, &open, &parts, r->spec->copy_to_fresh ? fresh : NULL,
                             r->durability, &r->failure);
+    free((struct receipt *)(uintptr_t)parts.items);
     if (err == OK && r->spec->has_digest) {
         err = task_result_set_bytes(&r->result->object_digest, r->spec->object_digest.data,
                                     r->spec->object_digest.len);

@@ -200,6 +200,19 @@ enum err sink_open_part(struct sink *s, const struct object_entry *e,
     return err;
 }
 
+enum err sink_copy_part(struct sink *s, const struct object_entry *e,
+                        const struct object_origin *origin, uint64_t offset, uint64_t length,
+                        struct failure *ret_failure) {
+    if (!s->ops->copy_part) {
+        return unsupported("copy", e, ret_failure);
+    }
+    if (!s->is_begun) {
+        return misused("copy part", ret_failure);
+    }
+    enum err err = sink_check_fence_for(s, e, ret_failure);
+    return err == OK ? s->ops->copy_part(s, e, origin, offset, length, ret_failure) : err;
+}
+
 enum err sink_close_part(struct sink *s, bool sync, struct receipt *ret_receipt,
                          struct failure *ret_failure) {
     if (!s->is_begun) {

@@ -106,6 +106,11 @@ MUST_CHECK enum err sink_open_large(struct sink *s, const struct object_entry *e
 MUST_CHECK enum err sink_open_part(struct sink *s, const struct object_entry *e,
                                    const char temp[TEMP_NAME_SIZE], const struct receipt *open,
                                    struct failure *ret_failure);
+// Instead of writes: the store copies these bytes of the origin, of which @e is the entry, by
+// itself.
+MUST_CHECK enum err sink_copy_part(struct sink *s, const struct object_entry *e,
+                                   const struct object_origin *origin, uint64_t offset,
+                                   uint64_t length, struct failure *ret_failure);
 // Ends the part; what was written after the last multiple of sink_part_align() does not count,
 // unless the object ends there. With @sync its data is on stable storage when this returns.
 MUST_CHECK enum err sink_close_part(struct sink *s, bool sync, struct receipt *ret_receipt,

@@ -60,6 +60,9 @@ struct sink_ops {
     void (*set_properties)(struct sink *s, const struct object_properties *p);
     enum err (*copy)(struct sink *s, const struct object_entry *e,
                      const struct object_origin *origin, uint32_t tag, struct failure *ret_failure);
+    enum err (*copy_part)(struct sink *s, const struct object_entry *e,
+                          const struct object_origin *origin, uint64_t offset, uint64_t length,
+                          struct failure *ret_failure);
     uint64_t (*part_align)(const struct sink *s, const struct object_entry *e); // NULL: 1
     // NULL: as remove_temp
     enum err (*abort_large)(struct sink *s, const struct object_entry *e, const char *temp,

@@ -191,6 +191,7 @@ static const struct sink_ops ops = {
     .remove = sink_s3_remove,
     .set_properties = sink_s3_set_properties,
     .copy = sink_s3_copy,
+    .copy_part = sink_s3_copy_part,
     .part_align = sink_s3_part_align,
     .abort_large = sink_s3_abort_large,
 };

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUNNING_MAX = 4 };                          // UploadPartCopy at a time
-#define COPY_WHOLE_MAX_BYTES ((uint64_t)256 << 20) // larger ones are copied in parts of this
+enum { RUNNING_MAX = 8 }; // UploadPartCopy at a time
 
 // "/bucket/key", encoded. NULL: out of memory.
 static char *copy_source(const struct object_origin *o) {
@@ -97,33 +96,36 @@ static enum err settle(struct part_copy *c, struct s3_parts *parts, struct failu
     return e;
 }
 
-static enum err copy_parts(struct sink_s3 *p, struct s3_put *put, const struct s3_upload *u,
-                           uint64_t size, struct s3_parts *parts, struct failure *ret_failure) {
+// Chunk @number of the object's, counted from 1.
+static enum err begin_part(struct sink_s3 *p, struct s3_put *put, struct part_copy *c,
+                           uint32_t number, uint64_t size, struct failure *ret_failure) {
+    uint64_t chunk = s3_chunk_bytes(size), start = (number - 1) * chunk;
+    uint64_t end = start + chunk < size ? start + chunk : size;
+    begin_call(p, put, "UploadPartCopy", &c->call);
+    snprintf(c->range, sizeof c->range, "bytes=%" PRIu64 "-%" PRIu64, start, end - 1);
+    s3_call_header(&c->call, "x-amz-copy-source-range", c->range);
+    s3_part_query(p->part_upload, number, c->query);
+    c->call.query = c->query;
+    c->part = (struct s3_part){.number = number, .bytes = end - start};
+    return s3_begin(p->client, &c->call, ret_failure);
+}
+
+// Chunks @first to @last, into the part that is open.
+static enum err copy_parts(struct sink_s3 *p, struct s3_put *put, uint32_t first, uint32_t last,
+                           uint64_t size, struct failure *ret_failure) {
     struct part_copy *slots = calloc(RUNNING_MAX, sizeof *slots);
-    uint64_t chunk = s3_chunk_bytes(size);
-    uint32_t n = 0;
     enum err e = OK;
     if (slots == NULL) {
         return no_memory(put, ret_failure);
     }
-    chunk = chunk > COPY_WHOLE_MAX_BYTES ? chunk : COPY_WHOLE_MAX_BYTES;
-    uint32_t n_parts = (uint32_t)((size + chunk - 1) / chunk);
-    for (; e == OK && n < n_parts + RUNNING_MAX; n++) {
+    for (uint32_t n = first; e == OK && n <= last + RUNNING_MAX; n++) {
         struct part_copy *c = &slots[n % RUNNING_MAX];
-        if (n >= RUNNING_MAX && n - RUNNING_MAX < n_parts) {
-            e = settle(c, parts, ret_failure);
+        if (n >= first + RUNNING_MAX && n - RUNNING_MAX <= last) {
+            e = settle(c, &p->part.sent, ret_failure);
         }
-        if (e != OK || n >= n_parts) {
-            continue;
+        if (e == OK && n <= last) {
+            e = begin_part(p, put, c, n, size, ret_failure);
         }
-        uint64_t start = n * chunk, end = start + chunk < size ? start + chunk : size;
-        begin_call(p, put, "UploadPartCopy", &c->call);
-        snprintf(c->range, sizeof c->range, "bytes=%" PRIu64 "-%" PRIu64, start, end - 1);
-        s3_call_header(&c->call, "x-amz-copy-source-range", c->range);
-        s3_part_query(u, n + 1, c->query);
-        c->call.query = c->query;
-        c->part = (struct s3_part){.number = n + 1, .bytes = end - start};
-        e = s3_begin(p->client, &c->call, ret_failure);
     }
     for (size_t i = 0; i < RUNNING_MAX; i++) {
         s3_end(&slots[i].call);
@@ -132,9 +134,9 @@ static enum err copy_parts(struct sink_s3 *p, struct s3_put *put, const struct s
     return e;
 }
 
-// Size and properties of the source, which must be the version that was listed.
-static enum err look_at_source(struct sink_s3 *p, struct s3_put *put, const struct object_origin *o,
-                               uint64_t size, bool first, struct failure *ret_failure) {
+// Is the source still the version that was listed? Not every store honours the condition.
+static enum err look_at_source(struct sink_s3 *p, const struct object_origin *o, uint64_t size,
+                               struct failure *ret_failure) {
     struct object_entry found = {0};
     char etag[S3_ETAG_MAX];
     bool has_mtime;
@@ -147,45 +149,35 @@ static enum err look_at_source(struct sink_s3 *p, struct s3_put *put, const stru
     if (e == OK) {
         e = s3_entry_from_answer(&call, &found, etag, &has_mtime, ret_failure);
     }
+    s3_end(&call);
     bool is_same =
         e == OK && found.version.size == size && (o->etag[0] == '\0' || strcmp(o->etag, etag) == 0);
-    if (e == OK && !is_same) {
-        e = failure_set(ret_failure, ERR_SOURCE_CHANGED, "UploadPartCopy", o->key, o->key_len,
-                        "it changed after it was listed");
-    }
-    if (e == OK && first && s3_properties_from_answer(&call, &put->properties) != OK) {
-        e = no_memory(put, ret_failure);
-    }
-    s3_end(&call);
-    return e;
+    return e != OK || is_same ? e
+                              : failure_set(ret_failure, ERR_SOURCE_CHANGED, "UploadPartCopy",
+                                            o->key, o->key_len, "it changed after it was listed");
 }
 
-static enum err copy_large(struct sink_s3 *p, struct s3_put *put, const struct object_origin *o,
-                           uint64_t size, struct failure *ret_failure) {
-    struct s3_upload u = {
-        .client = p->client, .bucket = p->place.bucket, .key = put->key, .key_len = put->key_len};
-    struct s3_parts parts = {0};
-    enum err e = look_at_source(p, put, o, size, true, ret_failure);
-    if (e != OK) {
-        return e;
+enum err sink_s3_copy_part(struct sink *s, const struct object_entry *e,
+                           const struct object_origin *origin, uint64_t offset, uint64_t length,
+                           struct failure *ret_failure) {
+    struct sink_s3 *p = sink_s3_of(s);
+    struct s3_put *put = NULL;
+    uint64_t chunk = s3_chunk_bytes(e->version.size);
+    enum err err = sink_s3_put_new(p, e, &put, ret_failure);
+    if (err != OK) {
+        return err;
     }
-    e = s3_upload_create(&u, &put->properties, ret_failure);
-    if (e != OK) {
-        return e;
+    err = name_source(put, origin, ret_failure);
+    if (err == OK) {
+        err =
+            copy_parts(p, put, (uint32_t)(offset / chunk) + 1,
+                       (uint32_t)((offset + length - 1) / chunk) + 1, e->version.size, ret_failure);
     }
-    e = copy_parts(p, put, &u, size, &parts, ret_failure);
-    if (e == OK) { // not every store honours the condition on the source
-        e = look_at_source(p, put, o, size, false, ret_failure);
+    if (err == OK) {
+        err = look_at_source(p, origin, e->version.size, ret_failure);
     }
-    if (e == OK) {
-        e = s3_upload_complete(&u, &parts, ret_failure);
-    }
-    if (e != OK) {
-        enum err given_up = s3_upload_abort(&u, NULL);
-        (void)given_up;
-    }
-    s3_parts_deinit(&parts);
-    return e;
+    sink_s3_put_free(put);
+    return err;
 }
 
 enum err sink_s3_copy(struct sink *s, const struct object_entry *e,
@@ -200,20 +192,10 @@ enum err sink_s3_copy(struct sink *s, const struct object_entry *e,
     }
     put->tag = tag;
     err = name_source(put, origin, ret_failure);
-    if (err == OK && e->version.size > COPY_WHOLE_MAX_BYTES) {
-        err = copy_large(p, put, origin, e->version.size, ret_failure);
-        if (err == OK) {
-            *p->last = put;
-            p->last = &put->next;
-            return OK;
-        }
-    } else if (err == OK) {
+    if (err == OK) {
         begin_call(p, put, "CopyObject", &put->call);
         err = sink_s3_send(p, put, ret_failure);
-        if (err == OK) {
-            return OK;
-        }
-        if (put->is_running) { // it is among those staged
+        if (err == OK || put->is_running) { // it is among those staged
             return err;
         }
     }

@@ -83,6 +83,10 @@ enum err sink_s3_copy(struct sink *s, const struct object_entry *e,
                       const struct object_origin *origin, uint32_t tag,
                       struct failure *ret_failure);
 
+enum err sink_s3_copy_part(struct sink *s, const struct object_entry *e,
+                           const struct object_origin *origin, uint64_t offset, uint64_t length,
+                           struct failure *ret_failure);
+
 // ---- sink_s3_large.c ----
 uint64_t sink_s3_part_align(const struct sink *s, const struct object_entry *e);
 enum err sink_s3_open_large(struct sink *s, const struct object_entry *e, const char *temp,

@@ -243,11 +243,6 @@ static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_fai
     return object_failed(b, index, e, &failure, ret_failure);
 }
 
-static bool is_within_store(const struct transfer_options *o) {
-    const void *store = sink_capabilities(o->sink)->store;
-    return store != NULL && store == source_capabilities(o->source)->store;
-}
-
 // Fills the window and tells the source what comes.
 static enum err look_ahead(struct batch *b, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
@@ -274,7 +269,7 @@ static enum err look_ahead(struct batch *b, struct failure *ret_failure) {
             .length = any ? SOURCE_TO_END : entry.version.size,
         };
     }
-    return is_within_store(o) ? OK : source_expect(o->source, ranges, n, ret_failure);
+    return transfer_is_within_store(o) ? OK : source_expect(o->source, ranges, n, ret_failure);
 }
 
 static enum err check_digests(struct batch *b, const struct object_entry *e,
@@ -368,7 +363,7 @@ static enum err copy_object(struct batch *b, uint32_t index, struct failure *ret
 static enum err move_object(struct batch *b, uint32_t index, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
     struct object_entry listed;
-    if (is_within_store(o)) {
+    if (transfer_is_within_store(o)) {
         return copy_object(b, index, ret_failure);
     }
     object_table_get(o->table, index, &listed);

@@ -25,6 +25,11 @@ void transfer_copy_deinit(struct transfer_copy *c) {
     c->hasher = NULL;
 }
 
+bool transfer_is_within_store(const struct transfer_options *o) {
+    const void *store = sink_capabilities(o->sink)->store;
+    return store != NULL && store == source_capabilities(o->source)->store;
+}
+
 bool transfer_is_cancelled(const struct transfer_options *o) {
     return atomic_load_explicit(&o->control->cancelled, memory_order_relaxed);
 }

@@ -32,6 +32,8 @@ size_t transfer_same_leaves(enum hash_algorithm a, const uint8_t *ours, size_t n
 enum err transfer_corrupt(const struct transfer_options *o, const struct object_entry *e,
                           uint64_t leaf, const uint8_t *ours, const uint8_t *theirs,
                           struct failure *ret_failure);
+// Both ends are in one object store, which copies by itself.
+bool transfer_is_within_store(const struct transfer_options *o);
 bool transfer_is_cancelled(const struct transfer_options *o);
 bool transfer_has_to_yield(const struct transfer_options *o);
 

@@ -240,7 +240,8 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
 uint32_t plan_retries(const struct plan *pl);
 bool plan_skips_identical(const struct plan *pl);
-uint64_t plan_large_bytes(const struct plan *pl); // objects above this are moved in parts
+bool plan_copies_within_store(const struct plan *pl); // no byte passes here: there are no digests
+uint64_t plan_large_bytes(const struct plan *pl);     // objects above this are moved in parts
 // Of an object of that size: how much a part has at most, and what its bounds are multiples of.
 uint64_t plan_part_bytes(const struct plan *pl, uint64_t object_bytes);
 uint64_t plan_part_align(const struct plan *pl, uint64_t object_bytes);
@@ -324,8 +325,16 @@ void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t l
                     uint32_t attempt, int64_t not_before_ms, const char *avoid);
 void large_store(struct work *w, struct large *l);
 void large_changed(struct work *w, struct large *l); // its row, in this transaction
-// A task of the object as a whole; digest: none if its length is 0.
-void large_put_step(struct work *w, struct large *l, struct task_row *row, struct blob digest);
+// What FINISH is told beside: the digest (none if its length is 0), and the parts' receipts, from
+// the second place on (n_receipts 0: none; the sink asks the store).
+struct large_end {
+    struct blob digest;
+    Sluice__V1__Receipt **receipts;
+    size_t n_receipts;
+};
+// A task of the object as a whole; @end NULL: none of that.
+void large_put_step(struct work *w, struct large *l, struct task_row *row,
+                    const struct large_end *end);
 void large_drop_tasks(struct large *l); // those that the scheduler has
 
 // ---- planner_moved.c ----

@@ -80,7 +80,7 @@ static struct task_row row_of(const struct plan *pl, const struct large_row *l,
 }
 
 static void put_large_task(struct work *w, const struct large_row *l, struct task_row *row,
-                           uint64_t offset, uint64_t length, struct blob digest) {
+                           uint64_t offset, uint64_t length, const struct large_end *end) {
     Sluice__V1__TaskKind kind = (Sluice__V1__TaskKind)row->kind;
     bool stat = kind == SLUICE__V1__TASK_KIND__STAT;
     Sluice__V1__TaskSpec spec;
@@ -107,27 +107,33 @@ static void put_large_task(struct work *w, const struct large_row *l, struct tas
         spec.receipts = receipts;
         spec.n_receipts = 1;
     }
-    if (digest.len > 0) {
+    if (end != NULL && end->n_receipts > 0) { // its first place is kept free for the object's own
+        end->receipts[0] = &receipt;
+        spec.receipts = end->receipts;
+        spec.n_receipts = end->n_receipts;
+    }
+    if (end != NULL && end->digest.len > 0) {
         spec.has_digest = true;
-        spec.object_digest.data = (uint8_t *)(uintptr_t)digest.bytes;
-        spec.object_digest.len = digest.len;
+        spec.object_digest.data = (uint8_t *)(uintptr_t)end->digest.bytes;
+        spec.object_digest.len = end->digest.len;
     }
     work_put_task(w, row, &spec);
 }
 
-void large_put_step(struct work *w, struct large *l, struct task_row *row, struct blob digest) {
+void large_put_step(struct work *w, struct large *l, struct task_row *row,
+                    const struct large_end *end) {
     struct task_row made = row_of(w->plan, &l->row, (Sluice__V1__TaskKind)row->kind);
     made.status = row->status;
     made.not_before_ms = row->not_before_ms;
     memcpy(made.avoid, row->avoid, sizeof made.avoid);
-    put_large_task(w, &l->row, &made, 0, 0, digest);
+    put_large_task(w, &l->row, &made, 0, 0, end);
     *row = made;
 }
 
 static void put_plain_step(struct work *w, struct large *l, Sluice__V1__TaskKind kind,
                            int64_t not_before_ms) {
     struct task_row row = {.kind = (uint32_t)kind, .not_before_ms = not_before_ms};
-    large_put_step(w, l, &row, (struct blob){0});
+    large_put_step(w, l, &row, NULL);
 }
 
 void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t length,
@@ -137,7 +143,7 @@ void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t l
     row.attempt = attempt;
     row.not_before_ms = not_before_ms;
     strncpy(row.avoid, avoid, sizeof row.avoid - 1);
-    put_large_task(w, &l->row, &row, offset, length, (struct blob){0});
+    put_large_task(w, &l->row, &row, offset, length, NULL);
 }
 
 // The parts become smaller towards the end, so that all streams end at about the same time.
@@ -162,7 +168,7 @@ void large_add_parts(struct work *w, struct large *l, unsigned n) {
 void large_abort_task(struct work *w, const struct large_row *l) {
     struct task_row row = row_of(w->plan, l, SLUICE__V1__TASK_KIND__ABORT);
     row.object = 0;
-    put_large_task(w, l, &row, 0, 0, (struct blob){0});
+    put_large_task(w, l, &row, 0, 0, NULL);
 }
 
 void large_abort_later(struct work *w, const struct large_row *l, struct planned_task *open) {
@@ -206,7 +212,7 @@ void large_add(struct work *w, const struct object_entry *e) {
     row.entry = table;
     change_large_put(w->change, &row);
     struct task_row task = row_of(pl, &row, SLUICE__V1__TASK_KIND__OPEN);
-    put_large_task(w, &row, &task, 0, 0, (struct blob){0});
+    put_large_task(w, &row, &task, 0, 0, NULL);
     blob_free(&table);
     pl->body.exact.objects_total++;
     pl->body.exact.bytes_total += row.size;

@@ -8,14 +8,63 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ACKS_AT_A_TIME = 256 };
+enum {
+    ACKS_AT_A_TIME = 256,
+    RECEIPTS_MAX_BYTES = 200 * 1024, // a task's spec has room for these
+    RECEIPT_OVERHEAD_BYTES = 8,      // of one in the message
+};
 
 // One walk through the acknowledgements.
 struct folding {
     struct large *large; // counted
     struct hash *hash;
     uint64_t offset; // how far they reach
+    // The parts' receipts, if the sink wants them and they are not too many; the first is left
+    // free.
+    bool wants_receipts;
+    Sluice__V1__Receipt **receipts; // owned, each with its bytes
+    size_t n_receipts, cap_receipts, receipt_bytes;
 };
+
+static void forget_receipts(struct folding *f) {
+    for (size_t i = 1; i < f->n_receipts; i++) {
+        free(f->receipts[i]);
+    }
+    free(f->receipts);
+    f->receipts = NULL;
+    f->n_receipts = f->cap_receipts = 0;
+    f->wants_receipts = false;
+}
+
+// What cannot be kept is not needed: the sink asks the store then.
+static void keep_receipt(struct folding *f, struct blob b) {
+    f->receipt_bytes += b.len + RECEIPT_OVERHEAD_BYTES;
+    if (!f->wants_receipts || b.len == 0 || f->receipt_bytes > RECEIPTS_MAX_BYTES) {
+        forget_receipts(f);
+        return;
+    }
+    if (f->n_receipts + 2 > f->cap_receipts) {
+        size_t cap = f->cap_receipts == 0 ? 64 : f->cap_receipts * 2;
+        Sluice__V1__Receipt **grown = realloc(f->receipts, cap * sizeof(*grown));
+        if (grown == NULL) {
+            forget_receipts(f);
+            return;
+        }
+        f->receipts = grown;
+        f->cap_receipts = cap;
+        f->n_receipts = f->n_receipts == 0 ? 1 : f->n_receipts;
+    }
+    Sluice__V1__Receipt *r = malloc(sizeof *r + b.len);
+    if (r == NULL) {
+        forget_receipts(f);
+        return;
+    }
+    sluice__v1__receipt__init(r);
+    r->opaque.data = (uint8_t *)(r + 1);
+    r->opaque.len = b.len;
+    memcpy(r->opaque.data, b.bytes, b.len);
+    f->receipts[f->n_receipts++] = r;
+}
 
 static void next_ended(struct large *l) {
     struct plan *pl = l->plan;
@@ -33,6 +82,7 @@ static void next_ended(struct large *l) {
 static void folding_ended(struct folding *f) {
     struct large *l = f->large;
     hash_free(f->hash);
+    forget_receipts(f);
     free(f);
     next_ended(l);
 }
@@ -75,7 +125,11 @@ static void put_finish(struct folding *f) {
     l->row.state = LARGE_FINISHING;
     large_store(w, l);
     size_t n = hash_digest_bytes(sha ? HASH_SHA256 : HASH_XXH3_128);
-    large_put_step(w, l, &row, (struct blob){digest.bytes, n});
+    struct large_end end = {.receipts = f->receipts, .n_receipts = f->n_receipts};
+    if (!plan_copies_within_store(pl)) {
+        end.digest = (struct blob){digest.bytes, n};
+    }
+    large_put_step(w, l, &row, &end);
     if (row.status == TASK_WAITING) {
         waiting_add(w, &row, row.task_id, tracked, quiet_deadline_ms(l));
     }
@@ -104,6 +158,7 @@ static void on_acks(void *arg, enum err result, const struct ack_row *rows, size
         whole = rows[i].offset == f->offset;
         hash_update(f->hash, rows[i].leaves.bytes, rows[i].leaves.len);
         f->offset += rows[i].length;
+        keep_receipt(f, rows[i].receipt);
     }
     if (whole && more) {
         database_acks_load(pl->planner->core->database, pl->id, l->row.object, NULL, f->offset,
@@ -131,6 +186,7 @@ static void fold(struct large *l) {
         return;
     }
     f->large = l;
+    f->wants_receipts = place_is_store(&pl->flow->sink);
     database_acks_load(pl->planner->core->database, pl->id, l->row.object, NULL, 0, ACKS_AT_A_TIME,
                        on_acks, f);
 }
@@ -146,7 +202,7 @@ static void put_syncs(struct large *l, const struct ack_row *rows, size_t n_rows
         }
         struct task_row row = {.kind = SLUICE__V1__TASK_KIND__SYNC};
         strncpy(row.avoid, rows[i].agent, sizeof row.avoid - 1);
-        large_put_step(w, l, &row, (struct blob){0});
+        large_put_step(w, l, &row, NULL);
     }
     work_commit(w);
 }

@@ -88,7 +88,7 @@ static void stat_ended(struct work *w, const struct outcome *o, struct large *l)
         l->row.state = LARGE_OPENING;
         large_store(w, l);
         struct task_row row = {.kind = SLUICE__V1__TASK_KIND__OPEN};
-        large_put_step(w, l, &row, (struct blob){0});
+        large_put_step(w, l, &row, NULL);
     }
     object_table_close(&table);
 }
@@ -151,8 +151,9 @@ static uint64_t written_bytes(const struct outcome *o, const struct large *l) {
     uint64_t leaves = (done + LEAF_BYTES - 1) / LEAF_BYTES;
     enum hash_algorithm a =
         s->digest == SLUICE__V1__DIGEST_ALGORITHM__SHA_256 ? HASH_SHA256 : HASH_XXH3_128;
+    size_t digest_bytes = plan_copies_within_store(l->plan) ? 0 : hash_digest_bytes(a);
     if (done > s->length || (done % align != 0 && !at_end) ||
-        m->leaf_digests.len != leaves * hash_digest_bytes(a)) {
+        m->leaf_digests.len != leaves * digest_bytes) {
         log_event(LOG_ERROR, "part_result_refused", LOG_STR("flow", l->plan->id),
                   LOG_U64("task", o->task->row.task_id), LOG_STR("agent", o->agent),
                   LOG_U64("bytes", done), LOG_U64("digest_bytes", m->leaf_digests.len));

@@ -19,16 +19,21 @@ uint32_t plan_retries(const struct plan *pl) {
     return limits != NULL && limits->retries > 0 ? limits->retries : usual > 0 ? usual : 5;
 }
 
-// An object store copies within itself, whatever the size; into one, what is not held in memory
-// travels in parts.
-uint64_t plan_large_bytes(const struct plan *pl) {
+bool plan_copies_within_store(const struct plan *pl) {
     const struct place *source = &pl->flow->source, *sink = &pl->flow->sink;
+    return place_is_store(source) && place_is_store(sink) &&
+           strcmp(source->volume, sink->volume) == 0;
+}
+
+// Into an object store, what is not held in memory travels in parts; so does what the store copies
+// within itself and would take long.
+uint64_t plan_large_bytes(const struct plan *pl) {
     uint64_t usual = pl->planner->core->options->large_bytes;
-    if (!place_is_store(sink)) {
+    if (!place_is_store(&pl->flow->sink)) {
         return usual;
     }
-    if (place_is_store(source) && strcmp(source->volume, sink->volume) == 0) {
-        return UINT64_MAX;
+    if (plan_copies_within_store(pl)) {
+        return S3_COPY_MAX_BYTES;
     }
     return usual < S3_WHOLE_MAX_BYTES ? usual : S3_WHOLE_MAX_BYTES;
 }
