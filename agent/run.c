@@ -88,6 +88,9 @@ enum err run_open_client(struct run *r, const char *volume, struct s3_store *sto
         e = s3_client_new(store, keys, ret_client, &r->failure);
     }
     s3_credentials_wipe(&storage);
+    if (e == OK) {
+        s3_client_count_retries(*ret_client, &r->store_retries);
+    }
     return e;
 }
 
@@ -406,6 +409,7 @@ enum run_end run_task(const struct run_tools *tools, struct lease *l, void *buff
     enum err described = describe_source(&r);
     release(&r);
     if (described == OK) {
+        r.result->store_retries = r.store_retries;
         described = task_result_set_times(r.result, &r.times);
     }
     enum run_end end = conclude(&r, e == OK ? described : e);

@@ -45,6 +45,7 @@ struct run {
     struct sink *sink;
     // the outcome
     struct transfer_times times;
+    uint64_t store_retries;
     struct failure failure;
     Sluice__V1__TaskResult *result;
 };

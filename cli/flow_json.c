@@ -48,6 +48,7 @@ static void set_numbers(struct fields *f, const Sluice__V1__Flow *flow) {
     fields_u64(f, "bytes_done", flow->bytes_done);
     fields_u64(f, "bytes_total", flow->bytes_total);
     fields_u64(f, "bytes_resent", flow->bytes_resent);
+    fields_u64(f, "store_retries", flow->store_retries);
     fields_u64(f, "objects_done", flow->objects_done);
     fields_u64(f, "objects_total", flow->objects_total);
     fields_u64(f, "objects_failed", flow->objects_failed);

@@ -7,6 +7,7 @@
 #include "common/flow_state.h"
 #include "common/rpc/failure_message.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,9 @@ static void print_numbers(const Sluice__V1__Flow *flow, FILE *out) {
     quantity_format_bytes((double)flow->bytes_done, a);
     quantity_format_bytes((double)flow->bytes_total, b);
     fprintf(out, "\n%-12s %s of %s%s", "bytes", a, b, more);
+    if (flow->store_retries > 0) {
+        fprintf(out, ", %" PRIu64 " requests to object stores sent again", flow->store_retries);
+    }
     if (flow->bytes_resent > 0) {
         quantity_format_bytes((double)flow->bytes_resent, a);
         fprintf(out, ", %s sent again", a);

@@ -51,6 +51,17 @@ void s3_client_free(struct s3_client *c) {
     }
 }
 
+void s3_client_count_retries(struct s3_client *c, uint64_t *counter) {
+    c->retries = counter;
+}
+
+void s3_client_retried(struct s3_client *c) {
+    s3_store_count_retry(c->store);
+    if (c->retries != NULL) {
+        ++*c->retries;
+    }
+}
+
 struct s3_store *s3_client_store(const struct s3_client *c) {
     return c->store;
 }
@@ -215,7 +226,7 @@ static void conclude(struct s3_client *c, struct s3_call *call) {
         finish(c, call);
         return;
     }
-    s3_store_count_retry(c->store);
+    s3_client_retried(c);
     log_retry(call);
     http_end(take_ptr(call->exchange));
     if (v == S3_VERDICT_AGAIN) {

@@ -13,6 +13,7 @@ struct s3_client {
     struct http_lane *lane;
     bool has_keys; // of its own
     struct s3_credentials keys;
+    uint64_t *retries;     // NULL: not counted
     struct s3_call *calls; // not done, in the order of their beginning
     unsigned jitter;       // state of rand_r()
 };

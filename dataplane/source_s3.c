@@ -302,6 +302,7 @@ static enum err resume(struct source_s3 *p, const struct failure *why,
     }
     log_event(LOG_DEBUG, "s3_read_resumed", LOG_PATH("key", f->key, f->call.key_len),
               LOG_U64("offset_bytes", p->pos), LOG_FAILURE(why));
+    s3_client_retried(p->client);
     s3_end(&f->call);
     f->range.length = p->end - f->range.offset;
     prepare(p, f, p->pos, p->etag);

@@ -163,13 +163,16 @@ void change_credential_remove(struct change *c, const char *name) {
     (void)add_row(c, ROW_CREDENTIAL_REMOVE, name);
 }
 
+enum { PROGRESS_NUMBERS = 19 };
+
 // Stored as the numbers themselves, so that a later version may append some.
-static void progress_numbers(const struct flow_progress *p, uint8_t ret_bytes[18 * 8]) {
-    const uint64_t n[18] = {
-        p->bytes_done,     p->bytes_total,     p->bytes_resent,  p->objects_done, p->objects_total,
-        p->objects_failed, p->objects_skipped, p->cpu_us_source, p->cpu_us_sink,  p->walk_us,
-        p->read_us,        p->hash_us,         p->send_us,       p->receive_us,   p->write_us,
-        p->sync_us,        p->wait_us,         p->listing,
+static void progress_numbers(const struct flow_progress *p,
+                             uint8_t ret_bytes[PROGRESS_NUMBERS * 8]) {
+    const uint64_t n[PROGRESS_NUMBERS] = {
+        p->bytes_done,     p->bytes_total,     p->bytes_resent,  p->objects_done,  p->objects_total,
+        p->objects_failed, p->objects_skipped, p->cpu_us_source, p->cpu_us_sink,   p->walk_us,
+        p->read_us,        p->hash_us,         p->send_us,       p->receive_us,    p->write_us,
+        p->sync_us,        p->wait_us,         p->listing,       p->store_retries,
     };
     for (size_t i = 0; i < ARRAY_LEN(n) * 8; i++) {
         ret_bytes[i] = (uint8_t)(n[i / 8] >> (i % 8 * 8));
@@ -180,7 +183,7 @@ void change_plan(struct change *c, const char *flow, struct blob body,
                  const struct flow_progress *progress) {
     struct row *r = add_row(c, ROW_PLAN, flow);
     if (r != NULL) {
-        uint8_t numbers[18 * 8];
+        uint8_t numbers[PROGRESS_NUMBERS * 8];
         progress_numbers(progress, numbers);
         row_blob(c, r, body);
         row_blob(c, r, (struct blob){numbers, sizeof numbers});

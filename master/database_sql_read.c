@@ -146,7 +146,7 @@ void sql_name(const struct sql_statement *st, int column, char *ret_text, size_t
 
 void sql_progress(const struct sql_statement *st, int column, struct flow_progress *p) {
     const struct blob b = st->ops->blob(st, column);
-    uint64_t n[18] = {0};
+    uint64_t n[19] = {0};
     for (size_t i = 0; i < b.len && i < ARRAY_LEN(n) * 8; i++) {
         n[i / 8] |= (uint64_t)b.bytes[i] << (i % 8 * 8);
     }
@@ -169,6 +169,7 @@ void sql_progress(const struct sql_statement *st, int column, struct flow_progre
         .sync_us = n[15],
         .wait_us = n[16],
         .listing = n[17] != 0,
+        .store_retries = n[18],
     };
 }
 

@@ -55,6 +55,7 @@ struct flow {
         uint64_t objects_done, objects_total, objects_failed, objects_skipped;
         uint64_t cpu_us_source, cpu_us_sink;
         uint64_t walk_us, read_us, hash_us, send_us, receive_us, write_us, sync_us, wait_us;
+        uint64_t store_retries; // requests to object stores that were sent again
         bool listing;
     } progress;
     char transports[FLOW_TRANSPORTS_MAX]; // "tcp,local"

@@ -46,6 +46,7 @@ static void add_progress(const struct flow *f, Sluice__V1__Flow *m) {
     m->listing = p->listing;
     m->cpu_us_source = p->cpu_us_source;
     m->cpu_us_sink = p->cpu_us_sink;
+    m->store_retries = p->store_retries;
     m->bytes_per_s = f->bytes_per_s;
     m->eta_ms = flow_eta_ms(f);
 }

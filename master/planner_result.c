@@ -383,6 +383,7 @@ void outcome_apply(struct work *w, const struct outcome *o) {
 static void add_times(struct flow_progress *p, const Sluice__V1__TaskResult *m) {
     p->cpu_us_sink += m->cpu_us;
     p->cpu_us_source += m->cpu_us_source;
+    p->store_retries += m->store_retries;
     if (m->why != NULL) {
         p->walk_us += m->why->walk_us;
         p->read_us += m->why->read_us;

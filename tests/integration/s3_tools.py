@@ -8,6 +8,7 @@ import http.server
 import random
 import re
 import threading
+import time
 import urllib.parse
 import xml.etree.ElementTree
 
@@ -79,10 +80,11 @@ class S3Client:
 
 class Proxy:
     """HTTP, one request after the other on each connection; the Host header passes unchanged, so
-    that signatures stay valid. `busy`, `cut`, `flip` are per mille of the requests."""
+    that signatures stay valid. `busy`, `cut`, `flip`, `late` are per mille of the requests; `lie` of those whose success is told
+    in the body: it says that they failed."""
 
     def __init__(self, upstream_port):
-        self.busy = self.cut = self.flip = 0
+        self.busy = self.cut = self.flip = self.late = self.lie = 0
         self.expire_after = None  # parts; then only requests with the accepted key are served
         self.accepted_key = ("no such key", "")
         self.lock = threading.Lock()
@@ -112,6 +114,11 @@ class Proxy:
                     return
                 if what == "busy":
                     self.answer(503, b"<Error><Code>SlowDown</Code><Message>spoilt</Message></Error>")
+                    return
+                if what == "late":
+                    time.sleep(0.2)
+                if what == "lie":
+                    self.answer(200, b"<Error><Code>InternalError</Code><Message>a lie</Message></Error>")
                     return
                 upstream = http.client.HTTPConnection("127.0.0.1", upstream_port, timeout=120)
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -166,7 +173,9 @@ class Proxy:
                 name = (path.split("?")[0], int(part[1]))
                 self.put[name] = self.put.get(name, 0) + 1
             die = self.chance.randrange(1000)
-            for what, share in (("busy", self.busy), ("cut", self.cut), ("flip", self.flip)):
+            lie = self.lie if method == "POST" and "uploadId=" in path else 0
+            for what, share in (("busy", self.busy), ("cut", self.cut), ("flip", self.flip), ("late", self.late),
+                                ("lie", lie)):
                 if die < share:
                     self.spoilt += 1
                     return what

@@ -1,88 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Object stores as source and sink, on a real S3 server."""
+"""Object stores as source and sink, on a real S3 server: what is copied is exact, in all directions."""
 import json
 import os
-import pathlib
 import shutil
-import signal
-import subprocess
-import tempfile
 
-import pytest
+from s3_fixtures import (MIB, assert_store_has, begin, buckets, compare_files, make_tree, rclone,  # noqa: F401
+                         s3, server)
+from s3_tools import Proxy
 
-import s3_server
-from s3_tools import Proxy, S3Client
-
-MIB = 1 << 20
 ODD_KEYS = [b"plain", b"with space", "\u00fcn\u00efc\u00f6de/\u2603".encode(), b"plus+and%percent&", b"deep/er/key",
             b"k" * 200 + b"/" + b"l" * 255, b"empty"]
 KEYS_WITHOUT_PATH = [b"a//b", b"/leading", b"dir/../up", b"./here", b"content/", b"s" * 300]
-
-
-@pytest.fixture(scope="module")
-def server():
-    missing = s3_server.missing()
-    if missing:
-        pytest.skip("no S3 server: " + ", ".join(missing) + " missing (packages radosgw, ceph-mon, ceph-osd)")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-s3-"))
-    made = s3_server.S3Server(directory / "ceph")
-    yield made
-    made.stop()
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture
-def s3(server):
-    return S3Client(server.endpoint, server.access_key, server.secret_key)
-
-
-@pytest.fixture
-def buckets(s3, request):
-    """Two empty buckets for this test alone."""
-    names = [f"{request.node.name.replace('_', '-')[:48].lower()}-{i}" for i in range(2)]
-    for name in names:
-        s3.make_bucket(name)
-    return names
-
-
-def environment(server):
-    return {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            "AWS_REGION": "us-east-1"}
-
-
-@pytest.fixture
-def begin(start, server):
-    def begin_with(stores=None, **options):
-        return start(sites=options.pop("sites", {"a": 2, "b": 1}), stores=stores or {"s3": server.endpoint},
-                     environment=environment(server), **options)
-    return begin_with
-
-
-def make_tree(root, large_bytes):
-    (root / "sub" / "deep").mkdir(parents=True)
-    (root / "large").write_bytes(os.urandom(large_bytes))
-    (root / "whole").write_bytes(os.urandom(3 * MIB + 1))
-    (root / "empty").write_bytes(b"")
-    for i in range(40):
-        (root / "sub" / f"file {i}").write_bytes(os.urandom(1000 * i))
-    (root / "sub" / "deep" / "\u00fcn\u00ef\u2603+%").write_bytes(b"x")
-    os.chmod(root / "whole", 0o640)
-    os.utime(root / "whole", ns=(1234567890123456789, 1234567890123456789))
-
-
-def assert_store_has(s3, bucket, prefix, root):
-    files = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()}
-    assert {(prefix + name).encode() for name in files} == set(s3.keys(bucket, prefix))
-    for name, path in files.items():
-        assert s3.get(bucket, prefix + name) == path.read_bytes(), name
-
-
-def rclone(server, *arguments):
-    env = {**os.environ, "RCLONE_CONFIG_C_TYPE": "s3", "RCLONE_CONFIG_C_PROVIDER": "Ceph",
-           "RCLONE_CONFIG_C_ENDPOINT": server.endpoint, "RCLONE_CONFIG_C_ACCESS_KEY_ID": server.access_key,
-           "RCLONE_CONFIG_C_SECRET_ACCESS_KEY": server.secret_key, "RCLONE_CONFIG": "/dev/null"}
-    env.pop("AWS_CA_BUNDLE", None)  # rclone 1.60 cannot do with it
-    return subprocess.run(["rclone", *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_tree_goes_to_a_store_and_comes_back(begin, server, s3, buckets):
@@ -159,21 +87,6 @@ def test_odd_keys_from_store_to_store_and_into_a_directory(begin, server, s3, bu
         proxy.stop()
 
 
-def test_a_copy_within_a_store_moves_no_payload(begin, server, s3, buckets, scale):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": proxy.endpoint})
-        body = os.urandom(300 * MIB // scale)
-        s3.put(buckets[0], "big", body)
-        s3.put(buckets[0], "small", b"small")
-        cluster.cp(f"s3://{buckets[0]}/", f"s3://{buckets[1]}/copy/")
-        assert s3.get(buckets[1], "copy/big") == body
-        assert proxy.bytes_up + proxy.bytes_down < MIB
-        assert s3.uploads(buckets[1]) == 0
-    finally:
-        proxy.stop()
-
-
 def test_large_objects_from_store_to_store(begin, server, s3, buckets):
     proxy = Proxy(server.port)
     try:
@@ -188,159 +101,71 @@ def test_large_objects_from_store_to_store(begin, server, s3, buckets):
         proxy.stop()
 
 
-def test_a_killed_agent_sends_only_what_is_missing(begin, server, s3, buckets):
+def test_a_copy_within_a_store_moves_no_payload(begin, server, s3, buckets, full, scale):
     proxy = Proxy(server.port)
     try:
-        cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 1},
-                        settings={"master.part_bytes": 64 * MIB, "agent.slots": 2})
+        cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 2})
         source = cluster.root("a") / "big"
-        body = os.urandom(512 * MIB)
-        source.write_bytes(body)
-        flow = cluster.submit(f"a:{source}", f"s3://{buckets[0]}/big")
-        for n_parts in (4, 12, 24):
-            cluster.until(lambda n=n_parts: len(proxy.put) >= n, f"{n_parts} parts")
-            pid = cluster.pid("a-1")
-            cluster.kill("a-1", signal.SIGKILL)
-            cluster.until(lambda old=pid: cluster.pid("a-1") != old, "the agent to be started again")
-        assert cluster.wait(flow)["state"] == "COMPLETED", cluster.show(flow)
-        assert s3.get(buckets[0], "big") == body
-        assert s3.uploads(buckets[0]) == 0
-        assert len(proxy.put) == 32
-        # A part that was under way at a kill is sent again, and nothing else is: two slots, each
-        # with one part on its way and, if that was just told, the next.
-        assert sum(proxy.put.values()) - 32 <= 3 * 2 * 2, proxy.put
+        size = 5 << 30 if full else 600 * MIB // scale
+        with open(source, "wb") as file:
+            block = os.urandom(16 * MIB)
+            for at in range(0, size, len(block)):
+                file.write((at.to_bytes(8, "little") + block[8:])[:size - at])
+        direct = begin(sites={"a": 1}, volumes=[("a", "data", cluster.root("a"))])
+        direct.cp(f"a:{source}", f"s3://{buckets[0]}/big")
+        s3.put(buckets[0], "small", b"small", content_type="text/x-small")
+        cluster.cp(f"s3://{buckets[0]}/", f"s3://{buckets[1]}/copy/")
+        assert proxy.bytes_up + proxy.bytes_down < MIB
+        assert s3.uploads(buckets[1]) == 0
+        assert s3.head(buckets[1], "copy/small")["content-type"] == "text/x-small"
+        assert int(s3.head(buckets[1], "copy/big")["x-amz-meta-mode"], 8) == 0o100644
+        back = cluster.root("a") / "back"
+        direct.cp(f"s3://{buckets[1]}/copy/big", f"a:{back}")
+        assert not os.system(f"cmp '{source}' '{back}'")
     finally:
         proxy.stop()
 
 
-def test_a_cancelled_flow_leaves_no_upload(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": proxy.endpoint}, settings={"master.part_bytes": 64 * MIB})
-        source = cluster.root("a") / "big"
-        source.write_bytes(os.urandom(512 * MIB))
-        flow = cluster.submit(f"a:{source}", f"s3://{buckets[0]}/big")
-        cluster.until(lambda: len(proxy.put) >= 2, "two parts")
-        assert cluster.sluice("cancel", flow).returncode in (0, 6)
-        cluster.wait(flow)
-        cluster.until(lambda: s3.uploads(buckets[0]) == 0, "the upload to be aborted")
-    finally:
-        proxy.stop()
+def peak_rss_mib(cluster):
+    """Of the master and of the agent that had most."""
+    def of(name):
+        for line in open(f"/proc/{cluster.pid(name)}/status"):
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) // 1024
+        return 0
+    return of("master"), max(of(name) for name in cluster.agents())
 
 
-def test_a_bad_line_to_the_store(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
+def test_many_and_large_in_all_directions(begin, server, s3, buckets, full, scale, record_property):
+    """With --full: 2,000 objects of 64 KiB, empty ones, and one of 5 GiB."""
+    proxy = Proxy(server.port)  # the same store under another name: what is copied so is streamed
     try:
-        cluster = begin(stores={"s3": proxy.endpoint})
+        cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint}, sites={"a": 2, "b": 1})
         source, target = cluster.root("a") / "tree", cluster.root("b") / "back"
-        make_tree(source, 40 * MIB)
-        proxy.busy, proxy.cut = 200, 50
-        cluster.cp(f"a:{source}/", f"s3://{buckets[0]}/")
-        assert_store_has(s3, buckets[0], "", source)
-        proxy.busy, proxy.cut = 100, 50
-        cluster.cp(f"s3://{buckets[0]}/", f"b:{target}/")
+        (source / "many").mkdir(parents=True)
+        n, size = (2000, 5 << 30) if full else (400 // scale, 160 * MIB // scale)
+        block = os.urandom(MIB)
+        for i in range(n):
+            (source / "many" / f"{i:05}").write_bytes(i.to_bytes(8, "little") + block[:(64 << 10) - 8])
+            (source / "many" / f"empty {i % 10}").write_bytes(b"")
+        with open(source / "large", "wb") as file:
+            for at in range(0, size, len(block)):
+                file.write(at.to_bytes(8, "little") + block[8:])
+        cluster.cp(f"a:{source}/", f"s3://{buckets[0]}/in/")                       # directory to store
+        cluster.cp(f"s3://{buckets[0]}/in/", f"s3://{buckets[1]}/within/")          # within the store
+        cluster.cp(f"s3://{buckets[1]}/within/", f"s3+other://{buckets[1]}/over/")  # from store to store
+        cluster.cp(f"s3+other://{buckets[1]}/over/", f"b:{target}/")               # and back
+        assert len(list(target.rglob("*"))) == len(list(source.rglob("*")))
         assert not compare_files(source, target)
-        assert proxy.spoilt > 20
-        lowered = [line for name in cluster.agents() for line in cluster.log_lines(name)
-                   if line["event"] == "s3_rate_lowered"]
-        assert lowered
+        assert {
+            k.removeprefix(b"within/"): v for k, v in s3.keys(buckets[1], "within/").items()} == {
+            k.removeprefix(b"over/"): v for k, v in s3.keys(buckets[1], "over/").items()}
+        if shutil.which("rclone"):
+            for place in (f"{buckets[0]}/in", f"{buckets[1]}/within", f"{buckets[1]}/over"):
+                done = rclone(server, "check", "--download", str(source), f"c:{place}")
+                assert done.returncode == 0, done.stderr
+        master, agent = peak_rss_mib(cluster)
+        print(f"peak RSS: master {master} MiB, agents {agent} MiB")
+        record_property("peak_rss_mib", f"master {master}, agent {agent}")
     finally:
         proxy.stop()
-
-
-def test_flipped_bits_are_found(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": proxy.endpoint})
-        for i in range(40):
-            s3.put(buckets[0], f"k{i}", os.urandom(5000))
-        target = cluster.root("b") / "tree"
-        proxy.flip = 150
-        cluster.cp(f"s3://{buckets[0]}/", f"b:{target}/")
-        assert proxy.spoilt > 0
-        for i in range(40):
-            assert (target / f"k{i}").read_bytes() == s3.get(buckets[0], f"k{i}")
-    finally:
-        proxy.stop()
-
-
-def compare_files(a, b):
-    """Names of files whose bytes differ."""
-    return [p for p in a.rglob("*") if p.is_file() and (b / p.relative_to(a)).read_bytes() != p.read_bytes()]
-
-
-def test_refusals_name_bucket_key_and_request(begin, server, buckets):
-    cluster = begin()
-    source = cluster.root("a") / "one"
-    source.write_bytes(b"x")
-    done = cluster.sluice("cp", f"a:{source}", "s3://no-such-bucket-here/key")
-    assert done.returncode == 1
-    text = done.stderr.decode()
-    assert "NoSuchBucket" in text and "no-such-bucket-here/key" in text and "request " in text
-    done = cluster.sluice("cp", f"a:{source}", f"s3+nowhere://{buckets[0]}/key")
-    assert done.returncode != 0 and "nowhere" in done.stderr.decode()
-    done = cluster.sluice("cp", f"s3://{buckets[0]}/not/there", f"b:{cluster.root('b')}/x")
-    assert done.returncode == 1 and "not/there" in done.stderr.decode()
-
-def restart(cluster, name):
-    """Kills the daemon, and waits until all are connected again."""
-    old = cluster.kill(name, signal.SIGKILL)
-    cluster.until(lambda: cluster.pid(name) != old, f"{name} to be started again")
-    cluster.until(lambda: cluster.agents_now() and all(
-        a["connected"] and a["pid"] == cluster.pid(a["name"]) for a in cluster.agents_now()), "all to be connected")
-
-
-def test_keys_that_expire_suspend_the_flow_until_there_are_others(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 1}, settings={"agent.slots": 2})
-        source = cluster.root("a") / "tree"
-        make_tree(source, 96 * MIB)
-        proxy.expire_after = 3  # parts; then no request with these keys is served
-        flow = cluster.submit(f"a:{source}/", f"s3://{buckets[0]}/")
-        cluster.until(lambda: cluster.show(flow)["state"] == "SUSPENDED", "the flow to be suspended")
-        now = cluster.show(flow)
-        assert now["suspended_by"] == ["credentials"], now
-        assert "ExpiredToken" in now["error"]["message"] and now["error"]["code"] == "UNAUTHENTICATED", now
-        proxy.accepted_key = second = server.add_key()
-        keys = {**cluster.environment, "AWS_ACCESS_KEY_ID": second[0], "AWS_SECRET_ACCESS_KEY": second[1]}
-        restart(cluster, "master")  # it is suspended still
-        done = cluster.sluice("credentials", "update", "s3", "--json", env=keys)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["flows_resumed"] == 1
-        assert cluster.wait(flow)["outcome"] == "delivered", cluster.show(flow)
-        assert_store_has(s3, buckets[0], "", source)
-        assert s3.uploads(buckets[0]) == 0
-        # They are kept for agents that come later, and shown to nobody.
-        restart(cluster, "a-1")
-        cluster.cp(f"s3://{buckets[0]}/whole", f"a:{cluster.root('a')}/back")
-        assert (cluster.root("a") / "back").read_bytes() == (source / "whole").read_bytes()
-        listed = [json.loads(line) for line in cluster.sluice("credentials", "--json").stdout.splitlines()]
-        assert [c["name"] for c in listed] == ["s3"]
-        for path in (cluster.directory / "up").rglob("*"):
-            if path.is_file():
-                assert second[1].encode() not in path.read_bytes(), path
-    finally:
-        proxy.stop()
-
-
-def test_a_flow_names_the_keys_that_it_uses(begin, server, s3, buckets):
-    cluster = begin(sites={"a": 1})
-    own = server.add_user("other")
-    theirs = S3Client(server.endpoint, *own)
-    bucket = buckets[0] + "-of-other"
-    theirs.make_bucket(bucket)
-    theirs.put(bucket, "mine", b"only for me")
-    target = cluster.root("a") / "mine"
-    done = cluster.sluice("cp", f"s3://{bucket}/mine", f"a:{target}")
-    assert done.returncode == 5 and b"AccessDenied" in done.stderr, done.stderr
-    done = cluster.sluice("cp", "--credentials", "other", f"s3://{bucket}/mine", f"a:{target}")
-    assert done.returncode != 0 and b"credentials update other" in done.stderr, done.stderr
-    keys = {**cluster.environment, "AWS_ACCESS_KEY_ID": own[0], "AWS_SECRET_ACCESS_KEY": own[1]}
-    assert cluster.sluice("credentials", "update", "other", env=keys).returncode == 0
-    cluster.cp(f"s3://{bucket}/mine", f"a:{target}", "--credentials", "other")
-    assert target.read_bytes() == b"only for me"
-    cluster.cp(f"a:{target}", f"s3://{bucket}/again", "--credentials", "s3=other")
-    assert theirs.get(bucket, "again") == b"only for me"
-    assert cluster.sluice("credentials", "remove", "other").returncode == 0
-    assert cluster.sluice("cp", "--credentials", "other", f"s3://{bucket}/mine", f"a:{target}").returncode != 0

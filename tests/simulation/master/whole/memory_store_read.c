@@ -207,10 +207,11 @@ static void read_seen(struct memory_store *s, struct query *q, struct arena *a) 
 }
 
 static void progress_out(struct blob b, struct flow_progress *p) {
-    uint64_t n[18];
+    uint64_t n[19];
     memcpy(n, b.bytes, sizeof n); // little-endian, as in change_plan()
-    *p = (struct flow_progress){n[0], n[1],  n[2],  n[3],  n[4],  n[5],  n[6],  n[7],  n[8],
-                                n[9], n[10], n[11], n[12], n[13], n[14], n[15], n[16], n[17] != 0};
+    *p = (struct flow_progress){n[0],  n[1],  n[2],  n[3],  n[4],      n[5],  n[6],
+                                n[7],  n[8],  n[9],  n[10], n[11],     n[12], n[13],
+                                n[14], n[15], n[16], n[18], n[17] != 0};
 }
 
 enum err memory_read(struct store *store, struct query *q, struct arena *a,

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Object stores behind a bad line: what arrives is exact, and what is refused is explained."""
+import os
+
+from s3_fixtures import (MIB, assert_store_has, begin, buckets, compare_files, make_tree, s3, server)  # noqa: F401
+from s3_tools import Proxy
+
+
+def events(cluster, name):
+    return [line for agent in cluster.agents() for line in cluster.log_lines(agent) if line["event"] == name]
+
+
+def test_a_bad_line_to_the_store(begin, server, s3, buckets):
+    """A fifth of the requests is refused, bodies are cut, bits flipped, answers late, and successes none."""
+    proxy = Proxy(server.port)
+    try:
+        cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 1, "b": 1})
+        source, target = cluster.root("a") / "tree", cluster.root("b") / "back"
+        make_tree(source, 40 * MIB)
+        proxy.busy, proxy.cut, proxy.late, proxy.lie = 200, 50, 100, 300
+        flow = cluster.submit(f"a:{source}/", f"s3://{buckets[0]}/")
+        done = cluster.wait(flow)
+        assert done["outcome"] == "delivered", done
+        assert done["store_retries"] > 5, done
+        assert_store_has(s3, buckets[0], "", source)
+        assert s3.uploads(buckets[0]) == 0
+        proxy.busy, proxy.cut, proxy.lie = 100, 50, 0
+        cluster.cp(f"s3://{buckets[0]}/", f"b:{target}/")
+        assert not compare_files(source, target)
+        assert proxy.spoilt > 20
+        lowered = events(cluster, "s3_rate_lowered")
+        assert lowered and all(line["requests_per_s"] > 0 for line in lowered)
+        # Once the store serves all again, the rate rises, until there is no limit any more.
+        proxy.busy = proxy.cut = proxy.late = 0
+
+        def recovered():
+            cluster.cp(f"a:{source}/sub/", f"s3://{buckets[1]}/again/")
+            cluster.cp(f"s3://{buckets[1]}/again/", f"b:{cluster.root('b')}/again/")
+            agents = {line["name"] for line in events(cluster, "s3_rate_lowered")}
+            return agents <= {line["name"] for line in events(cluster, "s3_rate_recovered")}
+        cluster.until(recovered, "the rates to recover")
+    finally:
+        proxy.stop()
+
+
+def test_flipped_bits_are_found(begin, server, s3, buckets):
+    proxy = Proxy(server.port)
+    try:
+        cluster = begin(stores={"s3": proxy.endpoint})
+        for i in range(40):
+            s3.put(buckets[0], f"k{i}", os.urandom(5000))
+        target = cluster.root("b") / "tree"
+        proxy.flip = 150
+        cluster.cp(f"s3://{buckets[0]}/", f"b:{target}/")
+        assert proxy.spoilt > 0
+        for i in range(40):
+            assert (target / f"k{i}").read_bytes() == s3.get(buckets[0], f"k{i}")
+    finally:
+        proxy.stop()
+
+
+def test_refusals_name_bucket_key_and_request(begin, server, buckets):
+    cluster = begin()
+    source = cluster.root("a") / "one"
+    source.write_bytes(b"x")
+    done = cluster.sluice("cp", f"a:{source}", "s3://no-such-bucket-here/key")
+    assert done.returncode == 1
+    text = done.stderr.decode()
+    assert "NoSuchBucket" in text and "no-such-bucket-here/key" in text and "request " in text
+    done = cluster.sluice("cp", f"a:{source}", f"s3+nowhere://{buckets[0]}/key")
+    assert done.returncode != 0 and "nowhere" in done.stderr.decode()
+    done = cluster.sluice("cp", f"s3://{buckets[0]}/not/there", f"b:{cluster.root('b')}/x")
+    assert done.returncode == 1 and "not/there" in done.stderr.decode()
