@@ -190,7 +190,7 @@ void large_abort_later(struct work *w, const struct large_row *l, struct planned
     row.object = 0;
     row.stage = STAGE_CLEANUP; // until then it may be needed
     row.status = TASK_WAITING;
-    put_large_task(w, l, &row, 0, 0, (struct blob){0});
+    put_large_task(w, l, &row, 0, 0, NULL);
     (void)leases_left_open(w, open);
     waiting_add(w, &row, open->row.task_id, !earlier, deadline_ms);
 }
