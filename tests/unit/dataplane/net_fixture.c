@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "dataplane/object_stat.h"
 #include "dataplane/transport_memory.h"
+#include "dataplane/transport_rdma.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ static enum err open_volume(void *user, const char *volume, int *ret_fd, struct 
 static struct data_server *make_server(struct net *n, const char *agent, uint32_t max_connections,
                                        int64_t idle_ms) {
     const struct data_server_options o = {.transport = n->transport,
-                                          .listen = "mem:0",
+                                          .listen = n->listen,
                                           .agent = agent,
                                           .max_connections = max_connections,
                                           .idle_ms = idle_ms,
@@ -56,6 +57,17 @@ struct wire *net_dial(struct net *n) {
     return w;
 }
 
+static void make_transport(struct net *n) {
+    const char *rdma = getenv("SLUICE_TEST_RDMA");
+
+    (void)snprintf(n->listen, sizeof(n->listen), "%s:0", rdma ? rdma : "mem");
+    if (rdma) {
+        assert_ok(transport_rdma_new(&(struct transport_rdma_options){0}, &n->transport, NULL));
+    } else {
+        assert_ok(transport_memory_new(&n->transport));
+    }
+}
+
 void net_init(struct net *n) {
     memset(n, 0, sizeof(*n));
     strcpy(n->dir, "/tmp/sluice-net-XXXXXX");
@@ -63,7 +75,7 @@ void net_init(struct net *n) {
     assert_ok(signing_key_generate(&n->master));
     assert_ok(signing_key_generate(&n->executor));
     signing_key_public(n->master, n->master_public);
-    assert_ok(transport_memory_new(&n->transport));
+    make_transport(n);
     n->server = net_server(n, NET_SOURCE);
     assert_ok(conn_pool_new(&(struct conn_pool_options){.transport = n->transport,
                                                         .cluster = NET_CLUSTER,

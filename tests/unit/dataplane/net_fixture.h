@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tests of the data connection share: a directory with files, keys, tickets, and data
-// servers that serve the directory over a transport within the process.
+// servers that serve the directory over a transport within the process; or over RDMA, where
+// SLUICE_TEST_RDMA is the address of a device.
 #ifndef TESTS_UNIT_DATAPLANE_NET_FIXTURE_H
 #define TESTS_UNIT_DATAPLANE_NET_FIXTURE_H
 
@@ -25,6 +26,7 @@ enum { NET_TASK = 7 };
 struct net {
     char dir[64]; // the volume's root
     struct transport *transport;
+    char listen[64];            // where its servers listen
     struct data_server *server; // NET_SOURCE's
     struct signing_key *master, *executor;
     uint8_t master_public[SIGNING_KEY_BYTES];

@@ -34,17 +34,18 @@ static void nobody_is_served_before_there_is_an_authority(void **state) {
     struct net *n = *state;
     const struct data_server_options o = {
         .transport = n->transport,
-        .listen = "alone",
+        .listen = n->listen,
         .agent = "alone",
         .open_volume = no_volume,
     };
     struct data_server *s;
-    const char *address = "alone";
+    const char *address;
     struct conn *c;
     bool reused;
     struct failure f = {0};
 
     assert_ok(data_server_new(&o, &s, NULL));
+    address = data_server_address(s);
     assert_err(conn_pool_take(n->pool,
                               &(struct conn_pool_target){.agent = "alone",
                                                          .addresses = &address,
