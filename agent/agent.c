@@ -28,7 +28,7 @@ struct agent {
     struct signing_key *key;
     uint8_t public_key[SIGNING_KEY_BYTES];
     int drained_fd;
-    char *addresses[AGENT_MAX_ADDRESSES + 1]; // owned
+    char *addresses[AGENT_MAX_RAILS + AGENT_MAX_ADDRESSES]; // owned
     size_t n_addresses;
     // in the order of making
     struct volumes *volumes;
@@ -61,9 +61,7 @@ static void welcomed(void *user, const char *cluster, const uint8_t ticket_key[S
     struct agent *a = user;
     conn_pool_set_cluster(a->pool, cluster);
     data_server_set_authority(a->server, cluster, ticket_key);
-    if (a->rdma.server != NULL) {
-        data_server_set_authority(a->rdma.server, cluster, ticket_key);
-    }
+    agent_rdma_set_authority(&a->rdma, cluster, ticket_key);
 }
 
 static void credentials(void *user, const char *name, const struct s3_credentials *keys,
@@ -84,8 +82,7 @@ static void credentials(void *user, const char *name, const struct s3_credential
 
 static uint64_t bytes_served(void *user) {
     struct agent *a = user;
-    return data_server_bytes_served(a->server) +
-           (a->rdma.server == NULL ? 0 : data_server_bytes_served(a->rdma.server));
+    return data_server_bytes_served(a->server) + agent_rdma_bytes_served(&a->rdma);
 }
 
 static void results_written(void *user) {
@@ -126,10 +123,10 @@ static enum err name_addresses(struct agent *a, struct failure *f) {
     const char *listening = data_server_address(a->server);
     const char *port = strrchr(listening, ':');
     size_t n = o->n_data_addresses == 0 ? 1 : o->n_data_addresses;
-    size_t first = a->rdma.address == NULL ? 0 : 1; // the best one
-    if (first == 1) {
-        a->addresses[0] = take_ptr(a->rdma.address);
-        a->n_addresses = 1;
+    size_t first = a->rdma.n; // the best ones
+    for (size_t i = 0; i < first; i++) {
+        a->addresses[i] = take_ptr(a->rdma.rails[i].address);
+        a->n_addresses = i + 1;
     }
     for (size_t i = 0; i < n; i++) {
         const char *given = o->n_data_addresses == 0 ? listening : o->data_addresses[i];

@@ -80,18 +80,46 @@ static enum err read_tls(struct config_node *n, struct agent_options *o, struct 
     return e;
 }
 
+static enum err add_rail(struct config_node *rdma, const char *key, const char *text,
+                         struct agent_options *o, struct failure *f) {
+    struct address address;
+    if (o->n_rails == AGENT_MAX_RAILS) {
+        return config_complain(rdma, key, f, "more than %d interfaces", AGENT_MAX_RAILS);
+    }
+    if (address_parse(text, &address, NULL) != OK || is_wildcard(&address)) {
+        return config_complain(rdma, key, f,
+                               "'%s' is not HOST:PORT with the address of one interface", text);
+    }
+    o->rails[o->n_rails++] = text;
+    return OK;
+}
+
+static enum err read_rails(struct config_node *rdma, struct agent_options *o, struct failure *f) {
+    const char *text = NULL;
+    enum err e = config_require(rdma, "listen", f);
+    if (e == OK) {
+        e = config_string(rdma, "listen", &text, f);
+    }
+    if (e == OK) {
+        e = add_rail(rdma, "listen", text, o, f);
+    }
+    for (size_t i = 0; e == OK; i++) {
+        e = config_item_string(rdma, "rails", i, &text, f);
+        if (e == OK) {
+            e = add_rail(rdma, "rails", text, o, f);
+        }
+    }
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
 static enum err read_rdma(struct config_node *n, struct agent_options *o, struct failure *f) {
     struct config_node *rdma = NULL;
     const char *security = NULL;
-    struct address address;
     enum err e = config_mapping(n, "rdma", &rdma, f);
     if (e != OK || rdma == NULL) {
         return e;
     }
-    e = config_require(rdma, "listen", f);
-    if (e == OK) {
-        e = config_string(rdma, "listen", &o->rdma_listen, f);
-    }
+    e = read_rails(rdma, o, f);
     if (e == OK) {
         e = config_u64(rdma, "pool", RDMA_POOL_MIN_BYTES, 64 * 1024 * MIB, &o->rdma_pool_bytes, f);
     }
@@ -103,11 +131,6 @@ static enum err read_rdma(struct config_node *n, struct agent_options *o, struct
     }
     if (e != OK) {
         return e;
-    }
-    if (address_parse(o->rdma_listen, &address, NULL) != OK || is_wildcard(&address)) {
-        return config_complain(rdma, "listen", f,
-                               "'%s' is not HOST:PORT with the address of one interface",
-                               o->rdma_listen);
     }
     if (security == NULL || strcmp(security, "auth") != 0) {
         e = config_complain(rdma, "security", f,

@@ -12,7 +12,12 @@
 
 struct config;
 
-enum { AGENT_NAME_MAX = 100, AGENT_MAX_VOLUMES = 64, AGENT_MAX_ADDRESSES = 16 };
+enum {
+    AGENT_NAME_MAX = 100,
+    AGENT_MAX_VOLUMES = 64,
+    AGENT_MAX_ADDRESSES = 16,
+    AGENT_MAX_RAILS = 8,
+};
 
 struct volume_options {
     const char *name;
@@ -35,9 +40,10 @@ struct agent_options {
     uint64_t buffer_bytes; // for each slot
     const char *log_file;  // NULL: stderr
     const char *log_level;
-    const char *rdma_listen;  // "host:port" of an interface with an RDMA device; NULL: no RDMA
-    uint64_t rdma_pool_bytes; // registered at start
-    uint64_t rdma_retry_ms;   // RDMA to an agent that failed is tried again after so long
+    const char *rails[AGENT_MAX_RAILS]; // "host:port" of interfaces with an RDMA device
+    size_t n_rails;                     // 0: no RDMA
+    uint64_t rdma_pool_bytes;           // registered at start
+    uint64_t rdma_retry_ms;             // RDMA to an agent that failed is tried again after so long
     bool tls;
     const char *tls_certificate, *tls_key, *tls_ca;
 };

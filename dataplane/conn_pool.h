@@ -47,17 +47,21 @@ struct conn_pool_target {
     bool fresh;                    // not one that was idle
 };
 // A connection to that agent: an idle one that is still good (*@ret_reused), or a new one from
-// the first address that answers. RDMA comes first.
+// the first address that answers. RDMA comes first; of several rails (RDMA addresses), that with
+// the fewest connections in use.
 MUST_CHECK enum err conn_pool_take(struct conn_pool *p, const struct conn_pool_target *t,
                                    struct conn **ret_conn, bool *ret_reused,
                                    struct failure *ret_failure);
 // Gives it back, with nothing outstanding on it.
 void conn_pool_give(struct conn_pool *p, struct conn *take_conn);
+// Closes it, with whatever is outstanding. NULL is fine.
+void conn_pool_drop(struct conn_pool *p, struct conn *take_conn);
 // Did it come from the RDMA transport?
 bool conn_pool_is_rdma(const struct conn_pool *p, const struct conn *c);
-// RDMA to @agent failed, for @reason: it is left alone for a while, and longer each time. This is
-// logged once, and so is its coming back.
-void conn_pool_rest_rdma(struct conn_pool *p, const char *agent, const struct failure *reason);
+// The rail of @c to @t failed, for @reason: it is left alone for a while, and longer each time.
+// This is logged once, and so is its coming back.
+void conn_pool_rest_rdma(struct conn_pool *p, const struct conn_pool_target *t,
+                         const struct conn *c, const struct failure *reason);
 // The proof that we hold the key of @ticket, for the agent at the other end of @c.
 MUST_CHECK enum err conn_pool_prove(struct conn_pool *p, const struct conn *c, const void *ticket,
                                     size_t ticket_len, uint8_t ret_proof[SIGNATURE_BYTES]);

@@ -140,7 +140,7 @@ void agent_drop(struct source_agent *a) {
     struct conn *c = a->conn;
 
     set_conn(a, NULL);
-    conn_free(c);
+    conn_pool_drop(a->pool, c);
     a->sent = a->head;
     a->bytes_ahead = 0;
 }
@@ -172,15 +172,20 @@ static enum err open_task(struct source_agent *a, struct conn *c, struct failure
     return e;
 }
 
-static enum err connect_peer(struct source_agent *a, struct failure *f) {
+static struct conn_pool_target target_of(struct source_agent *a) {
     const struct source_agent_peer *peer = &a->peers[a->peer];
-    const struct conn_pool_target target = {.agent = peer->name,
-                                            .addresses = peer->addresses,
-                                            .n_addresses = peer->n_addresses,
-                                            .choice = a->choice,
-                                            .timeout_ms = a->stall_ms,
-                                            .cancelled = &a->aborted,
-                                            .fresh = a->want_fresh};
+
+    return (struct conn_pool_target){.agent = peer->name,
+                                     .addresses = peer->addresses,
+                                     .n_addresses = peer->n_addresses,
+                                     .choice = a->choice,
+                                     .timeout_ms = a->stall_ms,
+                                     .cancelled = &a->aborted,
+                                     .fresh = a->want_fresh};
+}
+
+static enum err connect_peer(struct source_agent *a, struct failure *f) {
+    const struct conn_pool_target target = target_of(a);
     struct conn *c = NULL;
     enum err e = conn_pool_take(a->pool, &target, &c, &a->is_reused, f);
 
@@ -254,6 +259,10 @@ enum err agent_fail_over(struct source_agent *a, const struct failure *reason,
     bool is_verbs = a->conn && a->choice == CONN_AUTO && conn_pool_is_rdma(a->pool, a->conn) &&
                     is_link_failure(reason->err);
 
+    if (is_verbs && !is_stale && !a->lost.err && !atomic_load(&a->aborted)) {
+        const struct conn_pool_target target = target_of(a);
+        conn_pool_rest_rdma(a->pool, &target, a->conn, reason);
+    }
     agent_drop(a);
     if (a->lost.err) {
         if (ret_failure) {
@@ -266,11 +275,7 @@ enum err agent_fail_over(struct source_agent *a, const struct failure *reason,
     }
     a->is_reused = false;
     a->want_fresh = true;
-    if (is_stale) {
-        return OK;
-    }
-    if (is_verbs) { // the same peer over TCP, from the same byte on
-        conn_pool_rest_rdma(a->pool, name, reason);
+    if (is_stale || is_verbs) { // the same peer over another rail or TCP, from the same byte on
         return OK;
     }
     a->n_failed[a->peer]++;

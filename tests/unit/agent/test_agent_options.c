@@ -116,15 +116,25 @@ static void rdma_is_off_until_it_is_agreed_to_that_nothing_is_encrypted(void **s
     struct failure f = {0};
     struct config *c = NULL;
     assert_ok(read_text(least, "", &c, &o, &f));
-    assert_null(o.rdma_listen);
+    assert_int_equal(o.n_rails, 0);
     config_free(c);
     assert_ok(read_text(least,
                         "rdma: {listen: '10.1.0.7:0', security: auth, pool: 128MiB, retry: 5s}\n",
                         &c, &o, &f));
-    assert_string_equal(o.rdma_listen, "10.1.0.7:0");
+    assert_int_equal(o.n_rails, 1);
+    assert_string_equal(o.rails[0], "10.1.0.7:0");
     assert_int_equal(o.rdma_pool_bytes, 128 << 20);
     assert_int_equal(o.rdma_retry_ms, 5000);
     config_free(c);
+    assert_ok(read_text(least,
+                        "rdma: {listen: '10.1.0.7:0', rails: ['10.2.0.7:0', '10.3.0.7:9']"
+                        ", security: auth}\n",
+                        &c, &o, &f));
+    assert_int_equal(o.n_rails, 3);
+    assert_string_equal(o.rails[2], "10.3.0.7:9");
+    config_free(c);
+    refused(least, "rdma: {listen: 'a:0', rails: ['0.0.0.0:0'], security: auth}\n", "line 6",
+            "one interface");
     refused(least, "rdma: {listen: '10.1.0.7:0'}\n", "line 6", "not encrypted");
     refused(least, "rdma: {listen: '10.1.0.7:0', security: tls}\n", "line 6", "not encrypted");
     refused(least, "rdma: {security: auth}\n", "line 6", "listen");
