@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of a wire over RDMA. Included only by dataplane/rdma_wire*.c.
 //
-// rdma_wire.c is what transport.h promises: bytes in order. rdma_wire_queue.c is the queue pair
-// below: what is posted, what completes, who waits. rdma_wire_message.c is what the peer says:
-// nothing of it is trusted.
+// rdma_wire.c makes and ends a wire. rdma_wire_stream.c is what transport.h promises: bytes in
+// order. rdma_wire_queue.c is the queue pair below: what is posted, what completes, who waits.
+// rdma_wire_message.c is what the peer says: nothing of it is trusted.
 //
 // A message is a SEND: a header of 8 bytes {u8 kind, u8 0, u16 credits, u32 length}, then
 // `length` bytes: of the stream, or offers {u64 address, u32 rkey, u32 length}. A piece of the
@@ -27,8 +27,9 @@ enum {
     RDMA_SENDS = 16, // messages that are being sent
     RDMA_CHUNKS = 8, // buffers that are offered
     RDMA_CHUNK_BYTES = 256 * 1024,
-    RDMA_CHUNK_MIN = 4096,      // a peer's shorter offers are a breach of the protocol
-    RDMA_WRITES = 4,            // pieces that are being written
+    RDMA_CHUNK_MIN = 4096, // a peer's shorter offers are a breach of the protocol
+    RDMA_WRITES = 4,       // pieces that are being written
+    RDMA_WRITES_BYTES = RDMA_WRITES * RDMA_CHUNK_BYTES,
     RDMA_WRITE_MIN = 16 * 1024, // shorter pieces are sent
     RDMA_OFFERS_MAX = 64,       // of a peer's, at a time
     RDMA_QUEUE = 64,            // requests to send, at a time
@@ -112,7 +113,21 @@ struct rdma_wire {
     } in;
 };
 
+static inline struct rdma_wire *rdma_wire_of(struct wire *w) {
+    return (struct rdma_wire *)(void *)w;
+}
+
+// Members of its struct wire_ops.
+MUST_CHECK enum err rdma_wire_send(struct wire *wire, struct iovec *iov, int n_iov);
+MUST_CHECK enum err rdma_wire_receive(struct wire *wire, void *buf, size_t len);
+MUST_CHECK enum err rdma_wire_receive_some(struct wire *wire, void *buf, size_t cap,
+                                           size_t *ret_len);
+MUST_CHECK enum err rdma_wire_wait_readable(struct wire *wire, int64_t timeout_ms);
+
 // All below: under the mutex.
+
+// Why nothing can be sent any more; OK: it can.
+MUST_CHECK enum err rdma_wire_cannot_send(const struct rdma_wire *w);
 
 // Makes the wire useless for @e. The first reason counts; it is logged.
 void rdma_wire_break(struct rdma_wire *w, enum err e, const char *why);
