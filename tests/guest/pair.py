@@ -132,7 +132,7 @@ class Remote:
     """In the near guest: methods of the far guest's agent."""
 
     def __init__(self):
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + 3 * WAIT_S  # it has other work to do before
         while True:
             try:
                 self.socket = socket.create_connection((os.environ["GUEST_PEER2"], PORT), timeout=5)
