@@ -168,15 +168,20 @@ static void look_at_memory(struct rdma_device_report *r, struct ibv_context *ver
     }
 }
 
+int rdma_device_numa_node(const char *device) {
+    char path[256], text[32];
+
+    (void)snprintf(path, sizeof(path), "/sys/class/infiniband/%.63s/device/numa_node", device);
+    read_line(path, text, sizeof(text));
+    return text[0] ? atoi(text) : -1;
+}
+
 static void look_at(struct rdma_device_report *r, struct ibv_device *device, uint64_t pool_bytes) {
     struct ibv_context *verbs;
-    char path[256], text[32];
 
     *r = (struct rdma_device_report){.numa_node = -1};
     (void)snprintf(r->name, sizeof(r->name), "%.63s", ibv_get_device_name(device));
-    (void)snprintf(path, sizeof(path), "/sys/class/infiniband/%s/device/numa_node", r->name);
-    read_line(path, text, sizeof(text));
-    r->numa_node = text[0] ? atoi(text) : -1;
+    r->numa_node = rdma_device_numa_node(r->name);
     verbs = ibv_open_device(device);
     if (!verbs) {
         (void)snprintf(r->why, sizeof(r->why),

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+// The NUMA node of the device with this name; -1: unknown.
+int rdma_device_numa_node(const char *device);
 // The remedy of @f: the limit of locked memory, what is needed for a pool of @pool_bytes, and
 // the line that sets it; or nothing, if the limit is not what stands in the way.
 void rdma_explain_memlock(uint64_t pool_bytes, struct failure *f);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The memory that RDMA devices read and write: taken, pinned and registered once.
+// The memory that RDMA devices read and write: taken, pinned and registered once. It is shared out
+// evenly over the NUMA nodes that have a device.
 //
 // Thread-safe. A device may only read and write the pool on our own behalf; what a peer may
 // write to is registered for one connection on top of it, by its owner. What is taken from the
@@ -25,6 +26,7 @@ enum {
 struct rdma_domain {
     struct ibv_pd *pd;
     uint32_t lkey;
+    int numa_node; // of the device; -1: unknown
 };
 
 // Maps @bytes (rounded up; huge pages if there are any) between guard pages, and registers them
@@ -36,8 +38,8 @@ void rdma_pool_free(struct rdma_pool *p); // NULL is fine
 // That of the device @verbs; one that came later is registered now.
 MUST_CHECK enum err rdma_pool_domain(struct rdma_pool *p, struct ibv_context *verbs,
                                      struct rdma_domain *ret_domain, struct failure *ret_failure);
-// NULL: there is no free piece of @bytes.
-void *rdma_pool_take(struct rdma_pool *p, size_t bytes);
+// Of that NUMA node, if there is some left. NULL: there is no free piece of @bytes.
+void *rdma_pool_take(struct rdma_pool *p, size_t bytes, int numa_node);
 void rdma_pool_give(struct rdma_pool *p, void *memory, size_t bytes); // NULL is fine
 uint64_t rdma_pool_bytes_free(struct rdma_pool *p);
 

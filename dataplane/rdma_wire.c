@@ -128,8 +128,8 @@ static enum err init_sync(struct rdma_wire *w) {
 }
 
 static enum err take_memory(struct rdma_wire *w, bool offers, struct failure *f) {
-    w->slots = rdma_pool_take(w->pool, SLOTS_BYTES);
-    w->landing = offers ? rdma_pool_take(w->pool, LANDING_BYTES) : NULL;
+    w->slots = rdma_pool_take(w->pool, SLOTS_BYTES, w->domain.numa_node);
+    w->landing = offers ? rdma_pool_take(w->pool, LANDING_BYTES, w->domain.numa_node) : NULL;
     if (!w->slots || (offers && !w->landing)) {
         enum err e = failure_set(f, ERR_FULL, "connect", w->wire.peer, strlen(w->wire.peer),
                                  "the registered memory for RDMA is used up");

@@ -132,7 +132,7 @@ static void advance(struct iovec **iov, int *n_iov, size_t sent) {
 // Are there buffers to write from? They are taken when the peer offers some for the first time.
 static bool has_chunks(struct rdma_wire *w) {
     if (!w->out.chunks) {
-        w->out.chunks = rdma_pool_take(w->pool, RDMA_WRITES_BYTES);
+        w->out.chunks = rdma_pool_take(w->pool, RDMA_WRITES_BYTES, w->domain.numa_node);
         w->out.chunks_free = w->out.chunks ? RDMA_WRITES : 0;
     }
     return w->out.chunks != NULL;

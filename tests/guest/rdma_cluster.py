@@ -102,7 +102,7 @@ def leave_nothing_behind(cluster, n):
 
 
 def some_flows_in_a_row_leave_nothing_behind(cluster):
-    leave_nothing_behind(cluster, 10 if PRESET == "release" else 3)
+    leave_nothing_behind(cluster, 10)
 
 
 def flows_in_a_row_leave_nothing_behind(cluster):

@@ -149,7 +149,7 @@ static void a_pool_that_is_used_up_refuses(void **state) {
 
     (void)state;
     fake_setup(true, 0);
-    rest = rdma_pool_take(fake.pool, RDMA_POOL_UNIT * 128);
+    rest = rdma_pool_take(fake.pool, RDMA_POOL_UNIT * 128, -1);
     assert_non_null(rest);
     assert_err(fake_make(true), ERR_FULL);
     rdma_pool_give(fake.pool, rest, RDMA_POOL_UNIT * 128);
