@@ -42,7 +42,7 @@ class Agent:
         self.process = None
         self.volume.mkdir(parents=True, exist_ok=True)
         (WORK / "reports").mkdir(exist_ok=True)
-        self.listen = [os.environ["GUEST_ADDRESS"] + ":0"]
+        self.rails = []  # further addresses with a device
         self.tls = {"certificate": f"{shared}/{self.name}.pem", "key": f"{shared}/{self.name}.key",
                     "ca": f"{shared}/ca.pem"}
         self.node = node
@@ -53,8 +53,18 @@ class Agent:
             "state_dir": str(WORK / "agent"), "log_file": str(self.log),
             "data_listen": os.environ["GUEST_ADDRESS2"] + ":0", "tls": self.tls,
             "volumes": [{"name": "data", "root": str(self.volume)}],
-            "rdma": {"listen": self.listen[0], "security": "auth", "retry": "2s"}}))
+            "rdma": {"listen": os.environ["GUEST_ADDRESS"] + ":0", "rails": self.rails, "security": "auth",
+                     "retry": "2s"}}))
         self.process = start(self.binary, WORK / "agent.yaml")
+
+    def add_rail(self):
+        self.run("rdma link add rxe1 type rxe netdev eth1")
+        self.rails = [os.environ["GUEST_ADDRESS2"] + ":0"]
+
+    def packets_sent(self):
+        """Of each device."""
+        return {device: int(pathlib.Path(f"/sys/class/infiniband/{device}/ports/1/hw_counters/sent_pkts").read_text())
+                for device in os.listdir("/sys/class/infiniband")}
 
     def kill(self):
         self.process.kill()
@@ -171,7 +181,7 @@ class Pair:
             tls[name] = {"certificate": f"{shared}/{name}.pem", "key": f"{shared}/{name}.key", "ca": f"{shared}/ca.pem"}
         (WORK / "master.yaml").write_text(json.dumps({
             "listen": "10.77.1.2:7400", "state_dir": str(WORK / "master"), "log_file": str(WORK / "master.log"),
-            "lost_after": "100s", "hold": "200s", "tls": tls["master"]}))
+            "lost_after": "100s", "hold": "200s", "part_bytes": "8MiB", "tls": tls["master"]}))
         (WORK / "client.yaml").write_text(json.dumps({"master": "10.77.1.2:7400", "tls": tls["client"]}))
         os.environ["SLUICE_CONFIG"] = str(WORK / "client.yaml")
         self.master = start(self.bin / "sluice-master", WORK / "master.yaml")

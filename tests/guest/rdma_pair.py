@@ -91,6 +91,33 @@ def loss_and_delay_slow_it_down_and_no_more(pair):
     pair.far.run("tc qdisc del dev eth0 root")
 
 
+def two_rails_are_used_and_a_failed_one_is_dropped(pair):
+    for agent in (pair.far, pair.near):
+        agent.stop()
+        agent.add_rail()
+        agent.start()
+    connected(pair)
+    before = pair.far.packets_sent()
+    pair.far.write(pair.near.volume / "rails" / "file", 2 * LARGE, 4)
+    flow = pair.submit("rails", "--streams", "4")
+    wait_until(lambda: all(n > before[device] + 100 for device, n in pair.far.packets_sent().items()), "both rails")
+    pair.far.run("tc qdisc add dev eth0 root netem loss 100%")
+    wait_until(lambda: pair.events("rdma_rail_dropped"), "the rail to be dropped")
+    assert pair.delivered(flow, "rails")["transport"].startswith("rdma")
+    pair.far.run("tc qdisc del dev eth0 root")
+    pair.far.write(pair.near.volume / "again" / "file", 1 << 20, 5)
+
+    def is_back():
+        pair.near.run(f"rm -rf '{pair.near.volume / 'again'}'")
+        pair.delivered(pair.submit("again"), "again")
+        return any(event["address"].startswith("10.77.0.") for event in pair.events("rdma_is_back"))
+    wait_until(is_back, "the rail to be used again")
+
+
+def connected(pair):
+    wait_until(lambda: len(pair.agents()) == 2 and all(a.get("connected") for a in pair.agents()), "the agents")
+
+
 def renew(pair):
     """New devices: the kernel's soft-RoCE does not recover from a link that was down, nor from
     connections that were not ended, while a process has it open."""
@@ -103,11 +130,12 @@ def renew(pair):
     pair.near.run(again)
     pair.far.start()
     pair.near.start()
-    wait_until(lambda: len(pair.agents()) == 2 and all(a.get("connected") for a in pair.agents()), "the agents")
+    connected(pair)
 
 
 TESTS = [a_tree_travels_over_rdma, a_killed_peer_is_asked_again_when_it_is_back, a_port_that_goes_down_leaves_tcp,
-         a_device_that_is_deleted_leaves_tcp, a_stopped_guest_is_waited_for, loss_and_delay_slow_it_down_and_no_more]
+         a_device_that_is_deleted_leaves_tcp, a_stopped_guest_is_waited_for, loss_and_delay_slow_it_down_and_no_more,
+         two_rails_are_used_and_a_failed_one_is_dropped]
 
 
 def main():
