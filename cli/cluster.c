@@ -19,8 +19,8 @@
 #include <sys/socket.h>
 
 enum {
-    START_DEADLINE_MS = 30 * 1000,
-    READY_DEADLINE_MS = 60 * 1000,
+    START_DEADLINE_MS = 120 * 1000, // a daemon that ends is noticed at once
+    READY_DEADLINE_MS = 300 * 1000,
     ASK_EVERY_MS = 50,
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 5000,
