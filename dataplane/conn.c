@@ -127,6 +127,10 @@ enum err conn_put(struct conn *c, const struct frame_header *h, const void *payl
     return OK;
 }
 
+void *conn_lend(struct conn *c, size_t len) {
+    return wire_lend(c->wire, len);
+}
+
 uint64_t conn_unflushed_us(const struct conn *c) {
     return c->out_len == 0 ? 0 : clock_mono_us() - c->out_since_us;
 }

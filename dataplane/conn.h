@@ -52,6 +52,8 @@ size_t conn_proof_text(const struct conn *c, bool is_source, const char *cluster
 // with what waits before them.
 MUST_CHECK enum err conn_put(struct conn *c, const struct frame_header *h, const void *payload,
                              struct failure *ret_failure);
+// Memory for a payload of @len bytes that conn_put() need not copy; NULL: none. See wire_lend().
+void *conn_lend(struct conn *c, size_t len);
 MUST_CHECK enum err conn_flush(struct conn *c, struct failure *ret_failure);
 // How long the oldest byte has waited for a flush.
 uint64_t conn_unflushed_us(const struct conn *c);

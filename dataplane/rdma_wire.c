@@ -99,6 +99,7 @@ static void rdma_destroy(struct wire *wire) {
 
 static const struct wire_ops rdma_ops = {
     .send = rdma_wire_send,
+    .lend = rdma_wire_lend,
     .receive = rdma_wire_receive,
     .receive_some = rdma_wire_receive_some,
     .wait_readable = rdma_wire_wait_readable,

@@ -97,6 +97,7 @@ struct rdma_wire {
         uint32_t slots_free, next_slot;
         uint8_t *chunks; // RDMA_WRITES; NULL: not needed so far
         uint32_t chunks_free, next_chunk;
+        bool is_lent; // the next chunk, to be filled in place
         struct rdma_offer offers[RDMA_OFFERS_MAX];
         uint32_t n_offers, next_offer;
         uint32_t offer_number; // of the next one that is used
@@ -119,6 +120,7 @@ static inline struct rdma_wire *rdma_wire_of(struct wire *w) {
 
 // Members of its struct wire_ops.
 MUST_CHECK enum err rdma_wire_send(struct wire *wire, struct iovec *iov, int n_iov);
+void *rdma_wire_lend(struct wire *wire, size_t len);
 MUST_CHECK enum err rdma_wire_receive(struct wire *wire, void *buf, size_t len);
 MUST_CHECK enum err rdma_wire_receive_some(struct wire *wire, void *buf, size_t cap,
                                            size_t *ret_len);

@@ -138,8 +138,14 @@ static bool has_chunks(struct rdma_wire *w) {
     return w->out.chunks != NULL;
 }
 
+static uint8_t *next_chunk(const struct rdma_wire *w) {
+    return w->out.chunks + (size_t)w->out.next_chunk * RDMA_CHUNK_BYTES;
+}
+
+// While a chunk is lent, only what is in it is written: another piece would need its place.
 static bool is_written(struct rdma_wire *w, const struct iovec *iov) {
-    return w->out.is_offered && iov->iov_len >= RDMA_WRITE_MIN && has_chunks(w);
+    return w->out.is_offered && iov->iov_len >= RDMA_WRITE_MIN && has_chunks(w) &&
+           (!w->out.is_lent || iov->iov_base == next_chunk(w));
 }
 
 static bool can_write(const struct rdma_wire *w) {
@@ -150,7 +156,7 @@ static bool can_write(const struct rdma_wire *w) {
 // Writes the beginning of the first piece to an offered buffer. Returns how much.
 static size_t write_piece(struct rdma_wire *w, const struct iovec *iov) {
     const struct rdma_offer *offer = &w->out.offers[w->out.next_offer];
-    uint8_t *chunk = w->out.chunks + (size_t)w->out.next_chunk * RDMA_CHUNK_BYTES;
+    uint8_t *chunk = next_chunk(w);
     size_t most = offer->length < RDMA_CHUNK_BYTES ? offer->length : RDMA_CHUNK_BYTES;
     size_t n = iov->iov_len < most ? iov->iov_len : most;
     struct ibv_sge sge = {.addr = (uintptr_t)chunk, .length = (uint32_t)n, .lkey = w->domain.lkey};
@@ -162,9 +168,10 @@ static size_t write_piece(struct rdma_wire *w, const struct iovec *iov) {
         .wr.rdma = {.remote_addr = offer->address, .rkey = offer->rkey},
     };
 
-    if (iov->iov_base != chunk) { // else it was filled in place
-        memcpy(chunk, iov->iov_base, n);
+    if (iov->iov_base != chunk) {         // else it was filled in place
+        memmove(chunk, iov->iov_base, n); // it may be the rest of what was, if offers are short
     }
+    w->out.is_lent = false;
     w->out.offer_number++;
     w->out.next_offer = (w->out.next_offer + 1) % RDMA_OFFERS_MAX;
     w->out.n_offers--;
@@ -187,6 +194,33 @@ static size_t send_pieces(struct rdma_wire *w, const struct iovec *iov, int n_io
     }
     rdma_wire_post_message(w, RDMA_MESSAGE_BYTES, iov, (uint32_t)n, i == n_iov && n == all);
     return n;
+}
+
+// A chunk is free, as soon as what it had before was sent.
+static bool await_chunk(struct rdma_wire *w) {
+    int64_t until_ms = clock_mono_ms(&clock_system) + w->stall_ms;
+    enum err e = OK;
+
+    rdma_wire_progress(w);
+    while (!e && w->out.is_offered && has_chunks(w) && w->out.chunks_free == 0) {
+        e = rdma_wire_cannot_send(w);
+        e = e ? e : rdma_wire_wait(w, until_ms);
+        rdma_wire_progress(w);
+    }
+    return !e && w->out.is_offered && has_chunks(w);
+}
+
+void *rdma_wire_lend(struct wire *wire, size_t len) {
+    struct rdma_wire *w = rdma_wire_of(wire);
+    void *chunk = NULL;
+
+    pthread_mutex_lock(&w->mutex);
+    if (len <= RDMA_CHUNK_BYTES && await_chunk(w)) {
+        chunk = next_chunk(w);
+        w->out.is_lent = true;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return chunk;
 }
 
 enum err rdma_wire_cannot_send(const struct rdma_wire *w) {

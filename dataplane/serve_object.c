@@ -82,9 +82,10 @@ static enum err send_step(struct object_sender *o, struct sending *s, struct fai
     struct frame_header h = {.request = s->request, .offset = s->pos};
     size_t len = 0;
     uint64_t hole = 0, start = clock_mono_us(), read;
+    void *lent = conn_lend(o->conn, FRAME_DATA_BYTES), *buffer = lent ? lent : o->buffer;
     enum err e;
 
-    if (source_read(s->task->source, o->buffer, FRAME_DATA_BYTES, &len, &hole, &s->reason)) {
+    if (source_read(s->task->source, buffer, FRAME_DATA_BYTES, &len, &hole, &s->reason)) {
         return OK;
     }
     read = clock_mono_us();
@@ -94,7 +95,7 @@ static enum err send_step(struct object_sender *o, struct sending *s, struct fai
         return OK;
     }
     e = hole > 0 ? leaf_hasher_update_zeros(s->task->hasher, hole)
-                 : leaf_hasher_update(s->task->hasher, o->buffer, len);
+                 : leaf_hasher_update(s->task->hasher, buffer, len);
     if (e) {
         failure_set(&s->reason, e, "hash", NULL, 0, NULL);
         return OK;
@@ -103,7 +104,7 @@ static enum err send_step(struct object_sender *o, struct sending *s, struct fai
     h.type = hole > 0 ? FRAME_HOLE : FRAME_DATA;
     h.aux = hole;
     h.length = (uint32_t)len;
-    e = conn_put(o->conn, &h, o->buffer, f);
+    e = conn_put(o->conn, &h, buffer, f);
     if (e) {
         return e;
     }

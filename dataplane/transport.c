@@ -65,6 +65,10 @@ enum err wire_send(struct wire *w, struct iovec *iov, int n_iov) {
     return w->ops->send(w, iov, n_iov);
 }
 
+void *wire_lend(struct wire *w, size_t len) {
+    return w->ops->lend ? w->ops->lend(w, len) : NULL;
+}
+
 enum err wire_receive(struct wire *w, void *buf, size_t len) {
     return len == 0 ? OK : w->ops->receive(w, buf, len);
 }

@@ -47,6 +47,10 @@ void listener_free(struct listener *l);  // NULL is fine
 // All of @iov (at most WIRE_MAX_IOV; changed meanwhile), or an error. ERR_PEER_LOST;
 // ERR_TIMEOUT: no byte moved for the wire's stall time.
 MUST_CHECK enum err wire_send(struct wire *w, struct iovec *iov, int n_iov);
+// Memory of the wire's own for @len bytes: a piece that begins there is sent without being copied.
+// NULL: there is none (now). It is good until wire_send() had it in hand, or the next call of this,
+// which may give the same again. By the thread that sends.
+void *wire_lend(struct wire *w, size_t len);
 // Exactly @len bytes. ERR_PEER_LOST also if the peer closes in the middle.
 MUST_CHECK enum err wire_receive(struct wire *w, void *buf, size_t len);
 // What there is, at least one byte, at most @cap; *@ret_len is 0 when the peer has closed.

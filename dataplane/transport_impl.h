@@ -43,6 +43,8 @@ struct wire_ops {
     void (*set_stall_ms)(struct wire *w, int64_t stall_ms);
     void (*abort)(struct wire *w);
     void (*destroy)(struct wire *w);
+    // optional
+    void *(*lend)(struct wire *w, size_t len);
 };
 
 struct wire {

@@ -253,6 +253,68 @@ static void large_pieces_are_written_to_what_was_offered_and_not_beyond(void **s
     fake_teardown();
 }
 
+static void what_was_filled_in_place_is_written_as_it_is(void **state) {
+    uint8_t *lent;
+    struct iovec iov;
+
+    (void)state;
+    fake_setup(false, 64);
+    assert_null(wire_lend(fake.wire, RDMA_CHUNK_BYTES)); // nothing is offered
+    for (int i = 0; i < RDMA_WRITES + 1; i++) {
+        fake_offer(0x10000, 77, RDMA_CHUNK_BYTES);
+    }
+    assert_null(wire_lend(fake.wire, RDMA_CHUNK_BYTES + 1));
+    lent = wire_lend(fake.wire, RDMA_CHUNK_BYTES);
+    assert_non_null(lent);
+    assert_ptr_equal(wire_lend(fake.wire, RDMA_CHUNK_BYTES), lent);
+    memset(lent, 5, RDMA_CHUNK_BYTES);
+    assert_ok(send_bytes(2 * RDMA_WRITE_MIN)); // another piece does not take its place
+    for (size_t i = 0; i < fake.n_posted; i++) {
+        assert_int_equal(fake.posted[i].opcode, IBV_WR_SEND);
+    }
+    iov = (struct iovec){lent, RDMA_CHUNK_BYTES};
+    assert_ok(wire_send(fake.wire, &iov, 1));
+    assert_int_equal(fake.posted[fake.n_posted - 1].opcode, IBV_WR_RDMA_WRITE_WITH_IMM);
+    assert_int_equal(fake.posted[fake.n_posted - 1].bytes[0], 5);
+    for (int i = 1; i < RDMA_WRITES; i++) {
+        uint8_t *next = wire_lend(fake.wire, RDMA_CHUNK_BYTES);
+        assert_ptr_not_equal(next, lent);
+        iov = (struct iovec){next, RDMA_CHUNK_BYTES};
+        assert_ok(wire_send(fake.wire, &iov, 1));
+    }
+    assert_null(wire_lend(fake.wire, RDMA_CHUNK_BYTES)); // all are under way
+    fake_complete_sends(IBV_WC_SUCCESS);
+    assert_ptr_equal(wire_lend(fake.wire, RDMA_CHUNK_BYTES), lent);
+    fake_teardown();
+}
+
+static void a_lent_buffer_that_is_longer_than_the_offers_arrives_whole(void **state) {
+    enum { SHORT = 20000 };
+    uint8_t *lent;
+    struct iovec iov;
+    uint32_t at = 0;
+
+    (void)state;
+    fake_setup(false, 64);
+    for (int i = 0; i < RDMA_WRITES; i++) {
+        fake_offer(0x10000, 77, SHORT);
+    }
+    lent = wire_lend(fake.wire, RDMA_CHUNK_BYTES);
+    assert_non_null(lent);
+    for (size_t i = 0; i < (size_t)RDMA_WRITES * SHORT; i++) {
+        lent[i] = (uint8_t)(i % 251);
+    }
+    iov = (struct iovec){lent, (size_t)RDMA_WRITES * SHORT};
+    assert_ok(wire_send(fake.wire, &iov, 1));
+    for (size_t i = 0; i < fake.n_posted; i++) {
+        assert_int_equal(fake.posted[i].opcode, IBV_WR_RDMA_WRITE_WITH_IMM);
+        assert_int_equal(fake.posted[i].bytes[0], at % 251);
+        at += fake.posted[i].length;
+    }
+    assert_int_equal(at, RDMA_WRITES * SHORT);
+    fake_teardown();
+}
+
 // ---- what a peer may not say ----
 
 static void expect_protocol_error(void) {
@@ -399,6 +461,8 @@ int main(void) {
         cmocka_unit_test(small_messages_need_no_buffer_and_large_ones_wait_for_one),
         cmocka_unit_test(a_device_without_inline_messages_is_good_enough),
         cmocka_unit_test(large_pieces_are_written_to_what_was_offered_and_not_beyond),
+        cmocka_unit_test(what_was_filled_in_place_is_written_as_it_is),
+        cmocka_unit_test(a_lent_buffer_that_is_longer_than_the_offers_arrives_whole),
         cmocka_unit_test(malformed_messages_break_the_protocol),
         cmocka_unit_test(offers_that_cannot_be_buffers_break_the_protocol),
         cmocka_unit_test(too_many_offers_break_the_protocol),
