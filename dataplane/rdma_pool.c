@@ -67,6 +67,7 @@ static uint8_t *map_guarded(size_t bytes, int *ret_errnum) {
     }
     if (got == MAP_FAILED) {
         got = mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+        (void)madvise(at, bytes, MADV_HUGEPAGE);
     }
     if (got == MAP_FAILED) {
         *ret_errnum = errno;
