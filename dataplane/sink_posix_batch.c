@@ -75,6 +75,7 @@ void sink_posix_drop(struct sink *s) {
     if (!p->open.is_part) {
         (void)unlinkat(p->open.dir->fd, p->open.temp, 0);
     }
+    write_turns_leave(p->turns, take_ptr(p->open.turn));
     p->open.dir->n_users--;
     p->open.dir = NULL;
 }

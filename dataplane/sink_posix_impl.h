@@ -6,6 +6,7 @@
 
 #include "dataplane/dir_set.h"
 #include "dataplane/sink_impl.h"
+#include "dataplane/write_turn.h"
 
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -34,6 +35,7 @@ struct sink_posix {
     bool is_root;
     uid_t uid;
     gid_t gid;
+    struct write_turns *turns; // borrowed
     atomic_bool aborted;
 
     struct { // what is being written; fd -1: nothing
@@ -44,6 +46,7 @@ struct sink_posix {
         struct object_entry meta; // without path
         uint64_t end;             // of what was written so far
         bool is_part;
+        struct write_turn *turn; // of a part's file; NULL: writes need not wait for each other
         uint64_t kicked_from, kicked_to; // written since writeback was started last
     } open;
 
