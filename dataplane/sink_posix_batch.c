@@ -50,7 +50,7 @@ enum err sink_posix_stage(struct sink *s, uint32_t tag, struct failure *ret_fail
     // Metadata before the sync: it has to reach the disk as well.
     if (errnum == 0) {
         operation = "set metadata";
-        errnum = sink_posix_set_metadata(p, p->open.fd, meta);
+        errnum = sink_posix_set_metadata(p, p->open.fd, &st, meta);
     }
     if (errnum != 0) {
         return sink_posix_name_errno(p->open.dir, p->open.name, errnum, operation, ret_failure);

@@ -76,8 +76,10 @@ MUST_CHECK enum err sink_posix_parent(struct sink_posix *p, const struct object_
 MUST_CHECK enum err sink_posix_create(struct sink_posix *p, const struct object_entry *e,
                                       const char *temp, struct dir **ret_dir, char ret_name[256],
                                       int *ret_fd, struct failure *ret_failure);
-// Owner (as root only), then permissions, then times. 0 or an errno.
-int sink_posix_set_metadata(const struct sink_posix *p, int fd, const struct object_entry *e);
+// Owner (as root only), then permissions, then times. @now: whose it is; NULL: not known. 0 or an
+// errno.
+int sink_posix_set_metadata(const struct sink_posix *p, int fd, const struct stat *now,
+                            const struct object_entry *e);
 // The permissions that @e gets: without root's rights, not a set-user-ID or set-group-ID bit
 // that would name somebody else than at the source.
 mode_t sink_posix_mode(const struct sink_posix *p, const struct object_entry *e);

@@ -341,7 +341,7 @@ static enum err publish(struct sink_posix *p, const struct object_entry *e, stru
                         const char *name, const char *temp, int *take_fd_,
                         enum durability durability, struct failure *ret_failure) {
     AUTO(auto_close) int fd = take_fd(take_fd_);
-    int errnum = sink_posix_set_metadata(p, fd, e);
+    int errnum = sink_posix_set_metadata(p, fd, NULL, e);
     if (errnum != 0) {
         return sink_posix_errno(p, e, errnum, "set metadata", ret_failure);
     }
