@@ -11,6 +11,7 @@
 #include "dataplane/data_server.h"
 #include "dataplane/transport.h"
 #include "dataplane/transport_tcp.h"
+#include "dataplane/write_turn.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -37,6 +38,7 @@ struct agent {
     struct data_server *server;
     struct agent_rdma rdma;
     struct conn_pool *pool;
+    struct write_turns *turns;
     struct loop *loop;
     struct session *session;
     struct journal *journal;
@@ -224,12 +226,16 @@ static enum err make_workers(struct agent *a, struct failure *f) {
     if (volume_watch_new(&wo, &a->watch) != OK) {
         return out_of_memory("volume watch", f);
     }
+    if (write_turns_new(&a->turns) != OK) {
+        return out_of_memory("turns", f);
+    }
     a->tools = (struct run_tools){
         .agent = a->options->name,
         .boot_id = a->incarnation.boot_id,
         .volumes = a->volumes,
         .credentials = a->credentials,
         .pool = a->pool,
+        .turns = a->turns,
         .lists = session_list_lane(a->session),
     };
     struct executor_options eo = {
@@ -370,6 +376,7 @@ void agent_free(struct agent *a) {
         loop_free(a->loop);
     }
     conn_pool_free(a->pool);
+    write_turns_free(a->turns);
     agent_rdma_stop(&a->rdma);
     data_server_free(a->server);
     transport_free(a->transport);

@@ -199,6 +199,7 @@ static enum err open_posix_sink(struct run *r) {
         .root_len = p->root.len,
         .fence = {lease_may_act, r->lease},
         .boot_id = r->tools->boot_id,
+        .turns = r->tools->turns,
     };
     return sink_posix_new(&o, &r->sink, &r->failure);
 }

@@ -17,6 +17,7 @@ struct credential_table;
 struct s3_client;
 struct s3_store;
 struct source_agent_peer;
+struct write_turns;
 
 // What all tasks of an agent use. Constant.
 struct run_tools {
@@ -25,6 +26,7 @@ struct run_tools {
     struct volumes *volumes;
     struct credential_table *credentials;
     struct conn_pool *pool;
+    struct write_turns *turns;
     struct list_lane *lists;
 };
 

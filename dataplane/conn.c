@@ -9,7 +9,7 @@
 
 enum {
     COPY_MAX = 16 * 1024,   // a payload up to that is gathered with others
-    DIRECT_MIN = 16 * 1024, // a DATA payload from that on is received where it belongs
+    DIRECT_MIN = 64 * 1024, // a DATA payload from that on is received where it belongs
     LINGER_MS = 2000,
 };
 

@@ -12,7 +12,7 @@
 #include "dataplane/transport.h"
 
 enum {
-    CONN_BUFFER_BYTES = 64 * 1024,       // each way
+    CONN_BUFFER_BYTES = 256 * 1024,      // each way
     CONN_FRAME_MS = 60 * 1000,           // a frame other than DATA is complete within that
     CONN_HELLO_MS = 10 * 1000,           // the same for the first frames
     CONN_LINGER_BYTES = 4 * 1024 * 1024, // what is still read from a peer that was refused

@@ -52,7 +52,7 @@ enum { FRAME_FLAG_OPTIONAL = 0x8000 }; // who does not know the type skips it
 enum {
     FRAME_HEADER_BYTES = 32,
     FRAME_PAYLOAD_MAX = 1024 * 1024, // longer ones close the connection
-    FRAME_DATA_BYTES = 256 * 1024,   // what we put into one DATA at most
+    FRAME_DATA_BYTES = 512 * 1024,   // what we put into one DATA at most
     FRAME_NONCE_BYTES = 32,
     FRAME_HELLO_MAX = 256,
     FRAME_READ_BYTES = 16,

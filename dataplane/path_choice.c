@@ -2,7 +2,9 @@
 #include "dataplane/path_choice.h"
 
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 
 enum { REFLINK_MIN_BYTES = 64 << 10 }; // less is written as fast as it is shared
 
@@ -28,6 +30,20 @@ enum transfer_path path_choose(struct path_choice *c, const struct source *sourc
     }
     c->reflink_failed = true;
     return PATH_PLAIN;
+}
+
+bool path_writes_in_turn(int fd) {
+    struct statfs fs;
+    if (fstatfs(fd, &fs) != 0) {
+        return false;
+    }
+    switch (fs.f_type) { // those whose buffered writes hold the inode's lock
+    case TMPFS_MAGIC:
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case (__fsword_t)BTRFS_SUPER_MAGIC: return true;
+    default: return false; // parallel ones are faster with many writers
+    }
 }
 
 const char *path_name(const struct source *source, enum transfer_path path) {

@@ -24,6 +24,10 @@ enum transfer_path path_choose(struct path_choice *c, const struct source *sourc
                                const struct sink *sink, uint64_t offset, uint64_t length,
                                bool to_end);
 
+// Does the file system of @fd let one writer into a file at a time? Then those who write parts
+// of it had better take turns (write_turn.h); else they write side by side.
+bool path_writes_in_turn(int fd);
+
 // "receive-hash-write", "read-hash-write" or "reflink-read-hash": for the log.
 const char *path_name(const struct source *source, enum transfer_path path);
 

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+enum { UNCOUNTED_MAX = 64 }; // objects without a look at the processor time
+
 // The range that is being sent.
 struct sending {
     struct serve_task *task;
@@ -29,7 +31,9 @@ static enum err send_end(struct object_sender *o, const struct sending *s,
     enum { ROOM = FRAME_END_FIXED_BYTES + SERVE_END_DIGESTS * HASH_MAX_BYTES };
     _Static_assert((int)ROOM > (int)FRAME_FAILURE_MAX, "an OBJECT_END has room for a failure");
     uint8_t buf[ROOM];
-    uint64_t cpu_us = clock_thread_cpu_us();
+    // Asking for the processor time is a system call: not for each of many small objects.
+    bool is_asked = !conn_has_buffered(o->conn) || o->n_uncounted >= UNCOUNTED_MAX;
+    uint64_t cpu_us = is_asked ? clock_thread_cpu_us() : o->cpu_mark_us;
     struct frame_header h = {
         .type = FRAME_OBJECT_END,
         .request = s->request,
@@ -40,6 +44,7 @@ static enum err send_end(struct object_sender *o, const struct sending *s,
     enum err e;
 
     o->cpu_mark_us = cpu_us;
+    o->n_uncounted = is_asked ? 0 : o->n_uncounted + 1;
     e = conn_put(o->conn, &h, buf, ret_failure);
     if (!e && conn_unflushed_us(o->conn) > SERVE_FLUSH_US) {
         e = conn_flush(o->conn, ret_failure);

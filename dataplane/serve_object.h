@@ -10,7 +10,8 @@ struct object_sender {
     struct serve *serve;
     struct conn *conn;
     uint8_t *buffer;      // FRAME_DATA_BYTES, aligned to a page; made when first needed
-    uint64_t cpu_mark_us; // the thread's processor time at the last OBJECT_END
+    uint64_t cpu_mark_us; // the thread's processor time when it was told last
+    uint32_t n_uncounted; // objects since then
 };
 
 void object_sender_deinit(struct object_sender *o);

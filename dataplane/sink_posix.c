@@ -116,9 +116,11 @@ mode_t sink_posix_mode(const struct sink_posix *p, const struct object_entry *e)
     return mode;
 }
 
-int sink_posix_set_metadata(const struct sink_posix *p, int fd, const struct object_entry *e) {
+int sink_posix_set_metadata(const struct sink_posix *p, int fd, const struct stat *now,
+                            const struct object_entry *e) {
     // Permissions after the owner: a change of owner takes set-user-ID bits away.
-    if (p->is_root && fchown(fd, e->uid, e->gid) != 0) {
+    bool is_owned = now && now->st_uid == e->uid && now->st_gid == e->gid;
+    if (p->is_root && !is_owned && fchown(fd, e->uid, e->gid) != 0) {
         return errno;
     }
     if (fchmod(fd, sink_posix_mode(p, e)) != 0) {
@@ -211,6 +213,7 @@ enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_si
     p->gid = getegid();
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
+    p->turns = o->turns;
     p->sink.capabilities = (struct sink_capabilities){
         .has_fd = true,
         .writes_anywhere = true,

@@ -4,6 +4,7 @@
 #define DATAPLANE_SINK_POSIX_H
 
 #include "dataplane/sink.h"
+#include "dataplane/write_turn.h"
 
 struct sink_posix_options {
     int volume_fd;       // the volume's root (O_PATH | O_DIRECTORY), borrowed
@@ -11,6 +12,8 @@ struct sink_posix_options {
     size_t root_len;
     struct fence fence;
     const char *boot_id; // of this machine, for receipts; borrowed
+    // Shared by all sinks of an agent, borrowed. NULL: writers of one file do not wait here.
+    struct write_turns *turns;
 };
 MUST_CHECK enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_sink,
                                    struct failure *ret_failure);

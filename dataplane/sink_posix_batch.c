@@ -50,7 +50,7 @@ enum err sink_posix_stage(struct sink *s, uint32_t tag, struct failure *ret_fail
     // Metadata before the sync: it has to reach the disk as well.
     if (errnum == 0) {
         operation = "set metadata";
-        errnum = sink_posix_set_metadata(p, p->open.fd, meta);
+        errnum = sink_posix_set_metadata(p, p->open.fd, &st, meta);
     }
     if (errnum != 0) {
         return sink_posix_name_errno(p->open.dir, p->open.name, errnum, operation, ret_failure);
@@ -75,6 +75,7 @@ void sink_posix_drop(struct sink *s) {
     if (!p->open.is_part) {
         (void)unlinkat(p->open.dir->fd, p->open.temp, 0);
     }
+    write_turns_leave(p->turns, take_ptr(p->open.turn));
     p->open.dir->n_users--;
     p->open.dir = NULL;
 }

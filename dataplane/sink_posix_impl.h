@@ -6,6 +6,7 @@
 
 #include "dataplane/dir_set.h"
 #include "dataplane/sink_impl.h"
+#include "dataplane/write_turn.h"
 
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -34,6 +35,7 @@ struct sink_posix {
     bool is_root;
     uid_t uid;
     gid_t gid;
+    struct write_turns *turns; // borrowed
     atomic_bool aborted;
 
     struct { // what is being written; fd -1: nothing
@@ -44,6 +46,7 @@ struct sink_posix {
         struct object_entry meta; // without path
         uint64_t end;             // of what was written so far
         bool is_part;
+        struct write_turn *turn; // of a part's file; NULL: writes need not wait for each other
         uint64_t kicked_from, kicked_to; // written since writeback was started last
     } open;
 
@@ -73,8 +76,10 @@ MUST_CHECK enum err sink_posix_parent(struct sink_posix *p, const struct object_
 MUST_CHECK enum err sink_posix_create(struct sink_posix *p, const struct object_entry *e,
                                       const char *temp, struct dir **ret_dir, char ret_name[256],
                                       int *ret_fd, struct failure *ret_failure);
-// Owner (as root only), then permissions, then times. 0 or an errno.
-int sink_posix_set_metadata(const struct sink_posix *p, int fd, const struct object_entry *e);
+// Owner (as root only), then permissions, then times. @now: whose it is; NULL: not known. 0 or an
+// errno.
+int sink_posix_set_metadata(const struct sink_posix *p, int fd, const struct stat *now,
+                            const struct object_entry *e);
 // The permissions that @e gets: without root's rights, not a set-user-ID or set-group-ID bit
 // that would name somebody else than at the source.
 mode_t sink_posix_mode(const struct sink_posix *p, const struct object_entry *e);

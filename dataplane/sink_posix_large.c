@@ -9,6 +9,7 @@
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "dataplane/object_stat.h"
+#include "dataplane/path_choice.h"
 #include "dataplane/sink_posix_impl.h"
 
 #include <errno.h>
@@ -163,17 +164,26 @@ enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, cons
                               const struct receipt *open, struct failure *ret_failure) {
     struct sink_posix *p = sink_posix_of(s);
     struct dir *dir = NULL;
-    int fd = -1;
+    AUTO(auto_close) int fd = -1;
+    struct identity id = {0};
+    struct write_turn *turn = NULL;
     enum err err = temp_parent(p, e, open, &dir, p->open.name, ret_failure);
     if (err != OK) {
         return err;
     }
-    err = open_own(p, e, dir, temp, open, O_RDWR, &fd, NULL, ret_failure);
+    err = open_own(p, e, dir, temp, open, O_RDWR, &fd, &id, ret_failure);
     if (err != OK) {
         return err == ERR_DEST_CHANGED ? changed(p, e, ret_failure) : err;
     }
+    if (p->turns && path_writes_in_turn(fd)) {
+        err = write_turns_join(p->turns, id.device, id.inode, &turn);
+    }
+    if (err != OK) {
+        return sink_posix_errno(p, e, ENOMEM, "open temporary", ret_failure);
+    }
     dir->n_users++;
-    p->open.fd = fd;
+    p->open.fd = take_fd(&fd);
+    p->open.turn = turn;
     p->open.dir = dir;
     memcpy(p->open.temp, temp, TEMP_NAME_SIZE);
     p->open.is_part = true;
@@ -195,6 +205,7 @@ enum err sink_posix_close_part(struct sink *s, bool sync, struct receipt *ret_re
         operation = "close";
         errnum = errno;
     }
+    write_turns_leave(p->turns, take_ptr(p->open.turn));
     p->open.dir->n_users--;
     const struct dir *dir = take_ptr(p->open.dir);
     if (errnum != 0) {
@@ -330,7 +341,7 @@ static enum err publish(struct sink_posix *p, const struct object_entry *e, stru
                         const char *name, const char *temp, int *take_fd_,
                         enum durability durability, struct failure *ret_failure) {
     AUTO(auto_close) int fd = take_fd(take_fd_);
-    int errnum = sink_posix_set_metadata(p, fd, e);
+    int errnum = sink_posix_set_metadata(p, fd, NULL, e);
     if (errnum != 0) {
         return sink_posix_errno(p, e, errnum, "set metadata", ret_failure);
     }

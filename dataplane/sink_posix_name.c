@@ -138,7 +138,7 @@ enum err sink_posix_set_directory_metadata(struct sink *s, const struct object_e
         }
     }
     if (errnum == 0) {
-        errnum = sink_posix_set_metadata(p, dir->fd, e);
+        errnum = sink_posix_set_metadata(p, dir->fd, NULL, e);
     }
     if (errnum != 0) {
         return sink_posix_errno(p, e, errnum, "set metadata", ret_failure);

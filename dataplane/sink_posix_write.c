@@ -53,7 +53,9 @@ enum err sink_posix_write(struct sink *s, uint64_t offset, const void *buf, size
     if (sink_posix_is_aborted(p)) {
         return fail(p, ECANCELED, ret_failure);
     }
+    write_turn_begin(p->open.turn);
     int errnum = write_all(p->open.fd, offset, buf, len);
+    write_turn_end(p->open.turn);
     if (errnum != 0) {
         return fail(p, errnum, ret_failure);
     }

@@ -49,7 +49,7 @@ static void the_least_configuration_has_usable_defaults(void **state) {
     assert_string_equal(o.name, "n1");
     assert_string_equal(o.data_listen, "127.0.0.1:0");
     assert_true(o.slots > 0);
-    assert_int_equal(o.buffer_bytes, 256 << 10);
+    assert_int_equal(o.buffer_bytes, 512 << 10);
     assert_int_equal(o.n_volumes, 1);
     assert_true(o.volumes[0].readable && o.volumes[0].writable);
     assert_false(o.tls);

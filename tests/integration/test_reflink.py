@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Within a file system that can share blocks, one agent copies by sharing them."""
+import filecmp
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import trees
+
+IMAGE_BYTES = 1 << 30
+FILE_BYTES = 192 << 20
+MAKERS = {"xfs": ["mkfs.xfs", "-q", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q"]}
+
+
+@pytest.fixture
+def sharing(work):
+    """A directory on a file system of its own, in an image, whose files can share blocks."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount an image")
+    kind = next((kind for kind, maker in MAKERS.items() if shutil.which(maker[0])), None)
+    if kind is None:
+        pytest.skip("mkfs.xfs and mkfs.btrfs are missing (packages xfsprogs, btrfs-progs)")
+    image, mounted = work / "image", work / "mounted"
+    mounted.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(IMAGE_BYTES)
+    subprocess.run([*MAKERS[kind], image], check=True, capture_output=True)
+    mount = subprocess.run(["mount", "-o", "loop", "-t", kind, image, mounted], capture_output=True, text=True, check=False)
+    if mount.returncode:
+        pytest.skip(f"an image of {kind} cannot be mounted here: {mount.stderr.strip()[-200:]}")
+    yield mounted
+    subprocess.run(["umount", "-l", mounted], check=True)
+
+
+def used_bytes(path):
+    os.sync()
+    s = os.statvfs(path)
+    return (s.f_blocks - s.f_bfree) * s.f_frsize
+
+
+def test_blocks_are_shared_and_the_copy_is_exact(sharing, start):
+    cluster = start(sites={"a": 1}, volumes=[("a", "data", sharing / "volume")])
+    root = sharing / "volume"
+    trees.write(root / "large", FILE_BYTES + 12345)
+    (root / "small").write_bytes(os.urandom(100_000))
+    before = used_bytes(sharing)
+    cluster.cp(f"a:{root}/large", f"a:{root}/copy")
+    cluster.cp(f"a:{root}/small", f"a:{root}/small copy")
+    assert filecmp.cmp(root / "large", root / "copy", shallow=False)
+    assert filecmp.cmp(root / "small", root / "small copy", shallow=False)
+    assert used_bytes(sharing) - before < FILE_BYTES // 4
+    paths = {line["path"] for line in cluster.log_lines("a-1")
+             if line["event"] == "task_done" and line["kind"] in ("part", "batch")}
+    assert paths == {"reflink-read-hash"}
+    # What is written to one of them afterwards is not seen in the other.
+    with open(root / "copy", "r+b") as f:
+        f.write(b"changed")
+    assert (root / "large").read_bytes()[:7] != b"changed"
