@@ -32,8 +32,10 @@ struct agent_options {
     struct volume_options volumes[AGENT_MAX_VOLUMES];
     size_t n_volumes;
     uint32_t slots;
-    uint64_t buffer_bytes; // for each slot
-    const char *log_file;  // NULL: stderr
+    uint64_t buffer_bytes;     // for each slot
+    uint64_t stall_ms;         // a data connection on which no byte moves for so long is given up
+    uint32_t data_connections; // that others may have to us
+    const char *log_file;      // NULL: stderr
     const char *log_level;
     const char *rdma_listen;  // "host:port" of an interface with an RDMA device; NULL: no RDMA
     uint64_t rdma_pool_bytes; // registered at start

@@ -25,6 +25,7 @@ struct run_tools {
     struct volumes *volumes;
     struct credential_table *credentials;
     struct conn_pool *pool;
+    int64_t stall_ms; // of data connections
     struct list_lane *lists;
 };
 

@@ -74,6 +74,8 @@ class Stage:
         except Exception as problem:  # whatever it is, it is a violation, and the next rounds go on
             row["violations"].append(str(problem) if isinstance(problem, Violation) else traceback.format_exc())
             moved_s = time.monotonic() - begun
+        finally:
+            one.end_commands()
         row.update(done=one.hand.done, moving=one.hand.kills_while_moving, lost=one.hand.lost, bytes=one.total, resent=one.resent,
                    allowed=one.allowed, flows=len(one.flows), moved_s=moved_s, s=time.monotonic() - begun)
         return row

@@ -275,6 +275,12 @@ class Round:
             self.expect(fits, f"callbacks of {flow.name} {flow.id}: {told}")
         self.expect(self.receiver.problems == [], f"callbacks: {self.receiver.problems}")
 
+    def end_commands(self):
+        for flow in self.flows:
+            if flow.process is not None and flow.process.poll() is None:
+                flow.process.kill()
+                flow.process.wait()
+
     def clear(self):
         for flow in self.flows:
             for _, path in (flow.source, flow.destination):

@@ -115,19 +115,16 @@ class Hand:
                 count += 1
                 self._hit(1)
                 daemon.process.terminate()
-                process = daemon.process
-
-                def again(daemon=daemon, process=process):
-                    if daemon.process is not process:
-                        return
-                    if process.poll() is None:
-                        self.later(0.1, again)
-                    elif process.returncode == 0:
-                        self.later(trouble.for_s, daemon.start)
-                    elif process.returncode != -signal.SIGKILL:
-                        raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
-                again()
+                self._start_again(daemon, daemon.process, trouble.for_s)
         return count
+
+    def _start_again(self, daemon, process, for_s):
+        if process.poll() is None:
+            self.later(0.1, lambda: self._start_again(daemon, process, for_s))
+        elif daemon.process is process and process.returncode == 0:
+            self.later(for_s, daemon.start)
+        elif process.returncode not in (0, -signal.SIGKILL):
+            raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
 
     def stop(self, what, trouble):
         count = 0

@@ -39,6 +39,9 @@ class Daemon:
         return self.process is not None and self.process.poll() is None
 
     def start(self):
+        """Does nothing if it runs."""
+        if self.alive:
+            return
         self.log_start = self.log.stat().st_size if self.log.exists() else 0
         self.stopped = False
         self.lives += 1
