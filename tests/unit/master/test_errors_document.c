@@ -20,7 +20,8 @@ static const char head[] =
     "Sluice itself tries again: *soon* with a short backoff, *later* with a long one, *elsewhere*\n"
     "with another agent, as often as `limits.task_retries` allows for a task and\n"
     "`limits.retries_per_flow` for all tasks of a flow; *never* what would fail the same way, and\n"
-    "what is refused (`DENIED`, `UNAUTHENTICATED`), but for keys to a store that have expired: the\n"
+    "what is refused (`DENIED`, `UNAUTHENTICATED`), but for keys to a store that have expired: "
+    "the\n"
     "flow waits for new ones.\n\n"
     "| code | means | gRPC status | exit code | tried again | usual remedy |\n"
     "|---|---|---|---|---|---|\n";
