@@ -9,6 +9,7 @@ import signal
 EXTRA = {
     "kill master": 2, "kill agent": 3, "kill all": 1, "end master": 1, "end agent": 1,
     "stop master": 2, "stop agent": 3,
+    "kill database": 2,
     "cut data": 3, "cut control": 3, "cut clients": 1, "cut database": 3,
     "hold data": 2, "hold control": 2, "hold database": 2,
     "slow data": 1, "slow control": 1,
@@ -81,6 +82,10 @@ class Hand:
         self.hits += n
 
     def kill(self, what, trouble):
+        if what == "database":
+            self.cluster.postgres.stop()
+            self.later(trouble.for_s, self.cluster.postgres.start)
+            return 1
         count = 0
         for daemon in self._daemons(what, trouble):
             if daemon.kill():
