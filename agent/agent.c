@@ -155,6 +155,7 @@ static enum err start_data(struct agent *a, struct failure *f) {
         .transport = a->transport,
         .listen = o->data_listen,
         .agent = o->name,
+        .max_connections = o->data_connections,
         .open_volume = open_volume,
         .user = a,
     };
@@ -236,6 +237,7 @@ static enum err make_workers(struct agent *a, struct failure *f) {
         .credentials = a->credentials,
         .pool = a->pool,
         .turns = a->turns,
+        .stall_ms = (int64_t)a->options->stall_ms,
         .lists = session_list_lane(a->session),
     };
     struct executor_options eo = {

@@ -19,6 +19,8 @@ static const struct agent_options defaults = {
     .data_listen = "127.0.0.1:0",
     .slots = 8,
     .buffer_bytes = 512 * KIB,
+    .stall_ms = 30 * 1000,
+    .data_connections = 1024,
     .log_level = "info",
     .rdma_pool_bytes = RDMA_POOL_BYTES,
     .rdma_retry_ms = 60 * 1000,
@@ -330,6 +332,14 @@ static enum err read_sizes(struct config_node *n, struct agent_options *o, struc
     uint64_t slots = o->slots;
     enum err e = config_u64(n, "slots", 1, 256, &slots, f);
     o->slots = (uint32_t)slots;
+    uint64_t connections = o->data_connections;
+    if (e == OK) {
+        e = config_u64(n, "data_connections", 1, 100000, &connections, f);
+    }
+    o->data_connections = (uint32_t)connections;
+    if (e == OK) {
+        e = config_u64(n, "stall", 100, 3600 * 1000, &o->stall_ms, f);
+    }
     if (e == OK) {
         e = config_u64(n, "buffer", 64 * KIB, 64 * MIB, &o->buffer_bytes, f);
     }

@@ -37,8 +37,10 @@ struct agent_options {
     struct volume_options volumes[AGENT_MAX_VOLUMES];
     size_t n_volumes;
     uint32_t slots;
-    uint64_t buffer_bytes; // for each slot
-    const char *log_file;  // NULL: stderr
+    uint64_t buffer_bytes;     // for each slot
+    uint64_t stall_ms;         // a data connection on which no byte moves for so long is given up
+    uint32_t data_connections; // that others may have to us
+    const char *log_file;      // NULL: stderr
     const char *log_level;
     const char *rails[AGENT_MAX_RAILS]; // "host:port" of interfaces with an RDMA device
     size_t n_rails;                     // 0: no RDMA

@@ -155,6 +155,7 @@ static enum err open_remote_source(struct run *r) {
         .objects_len = r->spec->objects.len,
         .task_id = r->spec->task_id,
         .digest = r->digest,
+        .stall_ms = r->tools->stall_ms,
     };
     return source_agent_new(&o, &r->source, &r->failure);
 }

@@ -27,6 +27,7 @@ struct run_tools {
     struct credential_table *credentials;
     struct conn_pool *pool;
     struct write_turns *turns;
+    int64_t stall_ms; // of data connections
     struct list_lane *lists;
 };
 

@@ -31,6 +31,7 @@ static const struct master_options defaults = {
     .agents = 10000,
     .task_retries = 5,
     .database = {.session_ms = 10000, .outage_ms = 600000},
+    .retries_per_flow = 1000000,
     .callbacks =
         {
             .timeout_ms = 10000,
@@ -130,6 +131,7 @@ static enum err read_limits(struct config_node *n, struct master_options *o, str
         {"watchers", &o->watchers, 1, 100000},
         {"agents", &o->agents, 1, 100000},
         {"task_retries", &o->task_retries, 1, 100},
+        {"retries_per_flow", &o->retries_per_flow, 1, 1000000000},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         uint64_t value = *numbers[i].value;

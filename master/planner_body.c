@@ -60,6 +60,7 @@ static void body_numbers(struct plan_body *b, uint64_t n[BODY_NUMBERS], bool rea
         &p->wait_us,
         &listing,
         &p->store_retries,
+        &b->n_retries,
     };
     _Static_assert(ARRAY_LEN(at) <= BODY_NUMBERS, "room for all numbers");
     for (size_t i = 0; i < ARRAY_LEN(at); i++) {

@@ -136,6 +136,7 @@ struct plan_body {
     uint8_t sink_type;          // enum object_type; 0: it is not there
     struct blob source;         // owned: object table with the root; empty: not known yet
     uint64_t n_unlisted;        // directories that are known but not listed
+    uint64_t n_retries;         // attempts that failed and were made good by another
     struct flow_progress exact; // may run backwards, unlike what is shown
 };
 
@@ -239,6 +240,9 @@ void work_add_task(struct work *w, struct task_row *row, struct blob table);
 void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_task);
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
 uint32_t plan_retries(const struct plan *pl);
+// Has @attempts failed attempts of one thing left another one, and the flow's budget as well?
+bool plan_may_retry(const struct plan *pl, uint32_t attempts);
+void plan_count_retry(struct plan *pl);
 bool plan_skips_identical(const struct plan *pl);
 bool plan_copies_within_store(const struct plan *pl); // no byte passes here: there are no digests
 uint64_t plan_large_bytes(const struct plan *pl);     // objects above this are moved in parts

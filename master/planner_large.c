@@ -268,7 +268,7 @@ void large_regenerate(struct work *w, struct large *l, const struct failure *why
                       bool stat) {
     struct plan *pl = w->plan;
     struct planner *p = pl->planner;
-    if (l->row.attempt >= plan_retries(pl)) {
+    if (!plan_may_retry(pl, l->row.attempt)) {
         large_failed(w, l, why, agent);
         return;
     }
@@ -285,6 +285,7 @@ void large_regenerate(struct work *w, struct large *l, const struct failure *why
     pl->body.exact.bytes_resent += l->row.acked_bytes;
     int64_t at_ms = planner_wall_ms(p) + planner_backoff_ms(p, l->row.attempt, why->err);
     l->row.attempt++;
+    plan_count_retry(pl);
     l->row.generation++;
     l->row.acked_bytes = 0;
     l->row.next_offset = 0;

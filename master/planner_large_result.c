@@ -204,6 +204,7 @@ static void put_rest(struct work *w, const struct outcome *o, struct large *l, u
     uint64_t offset = o->task->spec->offset + done;
     uint64_t left = o->task->spec->length - done;
     if (failed) {
+        plan_count_retry(w->plan);
         int64_t at_ms = planner_wall_ms(p) + planner_backoff_ms(p, row->attempt, o->failure.err);
         // A part that gets on is not failing again.
         large_put_part(w, l, offset, left, done > 0 ? 1 : row->attempt + 1, at_ms, o->agent);
@@ -232,7 +233,7 @@ static bool part_falls_short(struct work *w, const struct outcome *o, struct lar
     }
     bool may = !failed || o->lacks_credentials ||
                ((o->retryable || f.err == ERR_INTERNAL) &&
-                (done > 0 || o->task->row.attempt < plan_retries(w->plan)));
+                plan_may_retry(w->plan, done > 0 ? 0 : o->task->row.attempt));
     if (!may) {
         large_failed(w, l, &f, o->failure_agent);
         return false;

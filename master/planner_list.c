@@ -17,12 +17,15 @@ static bool give_back(struct work *w, const struct outcome *o, struct directory 
     struct plan *pl = w->plan;
     bool failed = o->failure.err != OK;
     bool again =
-        !failed || o->lacks_credentials || (o->retryable && d->row.attempt + 1 < plan_retries(pl));
+        !failed || o->lacks_credentials || (o->retryable && plan_may_retry(pl, d->row.attempt + 1));
     if (!again && d->row.depth == 0) {
         return false;
     }
     if (again) {
         d->row.attempt += failed;
+        if (failed) {
+            plan_count_retry(pl);
+        }
         d->row.state = WALK_FRONTIER;
         d->restart = true;
         pl->frontier = true;

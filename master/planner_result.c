@@ -109,7 +109,7 @@ void work_conclude(struct work *w, struct planned_task *t, struct epoch epoch) {
 
 bool outcome_may_retry(const struct outcome *o) {
     return o->lacks_credentials ||
-           (o->retryable && o->task->row.attempt < plan_retries(o->task->plan));
+           (o->retryable && plan_may_retry(o->task->plan, o->task->row.attempt));
 }
 
 static void set_avoid(struct task_row *row, const struct outcome *o) {
@@ -130,6 +130,7 @@ void work_retry(struct work *w, const struct outcome *o, bool counts) {
         t->row.not_before_ms =
             planner_wall_ms(p) + planner_backoff_ms(p, t->row.attempt, o->failure.err);
         t->row.attempt++;
+        plan_count_retry(w->plan);
         set_avoid(&t->row, o);
     }
     change_task_state(w->change, &t->row);
@@ -143,6 +144,7 @@ struct ending {
     struct object_table table;
     const Sluice__V1__ObjectResult **results; // by index; NULL: none
     bool stale;                               // of a listing that was begun again
+    bool barren;                              // the task failed before anything was delivered
     bool repeats;                             // under an earlier lease some may have been delivered
     uint64_t accepted_bytes, identical_bytes;
     struct walk_counts counts;
@@ -202,7 +204,7 @@ static void object_failed(struct ending *e, const struct object_entry *o,
     }
     if (out->lacks_credentials && flow_may_lack_credentials(e->w->plan->flow, f.err)) {
         keep(e, &e->rest, o, &e->rest_bytes);
-    } else if (retryable && out->task->row.attempt < plan_retries(e->w->plan)) {
+    } else if (retryable && plan_may_retry(e->w->plan, out->task->row.attempt)) {
         e->again_why = f.err;
         keep(e, &e->again, o, &e->again_bytes);
     } else if (!e->stale) {
@@ -224,7 +226,11 @@ static void object_ended(struct ending *e, uint32_t index) {
     case SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED:
     case SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL: object_delivered(e, &entry, r); break;
     case SLUICE__V1__OBJECT_OUTCOME__OBJECT_UNSTARTED:
-        keep(e, &e->rest, &entry, &e->rest_bytes);
+        if (e->barren) { // else it would be tried for ever, if what failed stays like that
+            object_failed(e, &entry, NULL);
+        } else {
+            keep(e, &e->rest, &entry, &e->rest_bytes);
+        }
         break;
     case SLUICE__V1__OBJECT_OUTCOME__OBJECT_FAILED:
     case SLUICE__V1__OBJECT_OUTCOME__OBJECT_OUTCOME_UNSPECIFIED:
@@ -253,6 +259,7 @@ static void put_again(struct ending *e, struct object_table_builder *b, uint64_t
     if (failed) {
         row.not_before_ms = planner_wall_ms(p) + planner_backoff_ms(p, row.attempt, e->again_why);
         row.attempt++;
+        plan_count_retry(e->w->plan);
         set_avoid(&row, e->o);
     }
     work_add_task(e->w, &row, table);
@@ -290,9 +297,24 @@ static void put_rest(struct ending *e) {
     object_table_close(&all);
 }
 
+static bool is_barren(const struct outcome *o) {
+    if (o->failure.err == OK || o->m == NULL || o->m->released) {
+        return false;
+    }
+    for (size_t i = 0; i < o->m->n_objects; i++) {
+        Sluice__V1__ObjectOutcome outcome = o->m->objects[i]->outcome;
+        if (outcome == SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED ||
+            outcome == SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool ending_init(struct ending *e, struct work *w, const struct outcome *o) {
     const struct planned_task *t = o->task;
     *e = (struct ending){.w = w, .o = o, .stale = t->row.walk == UINT64_MAX};
+    e->barren = is_barren(o);
     e->repeats = t->row.attempt > 1 || t->n_leases > 1 || t->row.generation > 0;
     if (object_table_open(t->spec->objects.data, t->spec->objects.len, &e->table) != OK) {
         return false;

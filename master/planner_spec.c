@@ -2,6 +2,7 @@
 // Making tasks: their specs, and what the scheduler needs to know of them.
 #include "master/planner_impl.h"
 
+#include "common/log.h"
 #include "common/s3_limits.h"
 
 #include <stdlib.h>
@@ -17,6 +18,19 @@ uint32_t plan_retries(const struct plan *pl) {
     const Sluice__V1__FlowLimits *limits = flow_spec_of(pl)->limits;
     uint32_t usual = pl->planner->core->options->task_retries;
     return limits != NULL && limits->retries > 0 ? limits->retries : usual > 0 ? usual : 5;
+}
+
+bool plan_may_retry(const struct plan *pl, uint32_t attempts) {
+    uint32_t of_flow = pl->planner->core->options->retries_per_flow;
+    return attempts < plan_retries(pl) && (of_flow == 0 || pl->body.n_retries < of_flow);
+}
+
+void plan_count_retry(struct plan *pl) {
+    pl->body.n_retries++;
+    if (pl->body.n_retries == pl->planner->core->options->retries_per_flow) {
+        log_event(LOG_WARN, "retries_used_up", LOG_STR("flow", pl->id),
+                  LOG_U64("retries", pl->body.n_retries));
+    }
 }
 
 bool plan_copies_within_store(const struct plan *pl) {

@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "integration"))
 
+import postgres  # noqa: E402
 from callback_receiver import Receiver, settings  # noqa: E402
 from daemons import Daemons  # noqa: E402
 from power import PoweredDaemons  # noqa: E402
@@ -26,6 +27,8 @@ from troubles import EXTRA  # noqa: E402
 DISK_BYTES = 400 << 20
 QUICK = {"master.heartbeat": "200ms", "master.lost_after": "1500ms", "master.hold": "3s", "master.reconcile": "1s",
          "master.part_bytes": str(PART_BYTES), "agent.slots": str(SLOTS)}
+# A master that was cut off holds its lock no longer than that.
+DATABASE = {"sqlite": {}, "postgresql": {"master.database_session": "2s"}}
 WAYS = [["take"], ["take", "take", "fail", "drop"], ["take", "fail", "hang", "redirect"]]
 
 
@@ -45,12 +48,13 @@ class Stage:
         try:
             kind = PoweredDaemons if options.power_loss else Daemons
             self.cluster = kind(options.binaries, options.preset, self.work / "cluster", volumes=volumes,
-                                   settings={**settings(self.work), **QUICK})
+                                   settings={**settings(self.work), **QUICK, **DATABASE[options.database]},
+                                database=options.database)
         except BaseException:
             self.remove()
             raise
         self.survivors = Survivors(self.cluster, options.preset)
-        self.without = {kind for kind in EXTRA if "database" in kind}
+        self.without = {kind for kind in EXTRA if "database" in kind and options.database == "sqlite"}
         if not options.power_loss:
             self.without.add("lose power")
         if not self.has_disk:
@@ -74,6 +78,8 @@ class Stage:
         except Exception as problem:  # whatever it is, it is a violation, and the next rounds go on
             row["violations"].append(str(problem) if isinstance(problem, Violation) else traceback.format_exc())
             moved_s = time.monotonic() - begun
+        finally:
+            one.end_commands()
         row.update(done=one.hand.done, moving=one.hand.kills_while_moving, lost=one.hand.lost, bytes=one.total, resent=one.resent,
                    allowed=one.allowed, flows=len(one.flows), moved_s=moved_s, s=time.monotonic() - begun)
         return row
@@ -134,6 +140,7 @@ def work_off(options, seeds, rows):
                 stage.remove()
                 stage = None
         rows.put(row)
+    postgres.end_shared()
     rows.put(None)
 
 
@@ -181,7 +188,7 @@ def parse():
     parser = argparse.ArgumentParser(prog="tests/chaos/run", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1, help="the first round's seed; the next have the next ones")
-    parser.add_argument("--database", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--power-loss", action="store_true", help="machines lose their power, too, and what was not "
                         "synced; release builds only")
     parser.add_argument("--durability", choices=["none", "object", "task"], default="object",
@@ -195,6 +202,8 @@ def parse():
     options = parser.parse_args()
     options.binaries = (options.binaries or ROOT / "build" / options.preset / "bin").resolve()
     PoweredDaemons.library = options.binaries.parent / "tests" / "power_loss.so"
+    if options.power_loss and options.database != "sqlite":
+        parser.error("--power-loss: the test's PostgreSQL does not sync; take --database sqlite")
     if options.power_loss and options.preset != "release":
         parser.error("--power-loss: a sanitizer's runtime has to be loaded first; take --preset release")
     if options.directory is None:
@@ -206,6 +215,9 @@ def parse():
 
 def main():
     options = parse()
+    if options.database == "postgresql" and postgres.missing():
+        print(postgres.missing())
+        return postgres.SKIPPED
     begun = time.monotonic()
     seeds = list(range(options.first, options.first + options.rounds))
     queue = multiprocessing.Queue()

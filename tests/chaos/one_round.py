@@ -33,8 +33,6 @@ def make_tree(rng, path):
             sparse.seek(rng.randrange(64 << 20))
             sparse.write(rng.randbytes(rng.randrange(1, 100000)))
         sparse.truncate(64 << 20)
-    for i in range(rng.randrange(3)):
-        os.link(path / "large0", path / f"hard link{i}")
     return sum(os.lstat(file).st_blocks * 512 for file in every_file(path))
 
 
@@ -274,6 +272,12 @@ class Round:
                 inner == ["suspended", "started"] * (len(inner) // 2)
             self.expect(fits, f"callbacks of {flow.name} {flow.id}: {told}")
         self.expect(self.receiver.problems == [], f"callbacks: {self.receiver.problems}")
+
+    def end_commands(self):
+        for flow in self.flows:
+            if flow.process is not None and flow.process.poll() is None:
+                flow.process.kill()
+                flow.process.wait()
 
     def clear(self):
         for flow in self.flows:

@@ -9,6 +9,7 @@ import signal
 EXTRA = {
     "kill master": 2, "kill agent": 3, "kill all": 1, "end master": 1, "end agent": 1,
     "stop master": 2, "stop agent": 3,
+    "kill database": 2,
     "cut data": 3, "cut control": 3, "cut clients": 1, "cut database": 3,
     "hold data": 2, "hold control": 2, "hold database": 2,
     "slow data": 1, "slow control": 1,
@@ -81,6 +82,10 @@ class Hand:
         self.hits += n
 
     def kill(self, what, trouble):
+        if what == "database":
+            self.cluster.postgres.stop()
+            self.later(trouble.for_s, self.cluster.postgres.start)
+            return 1
         count = 0
         for daemon in self._daemons(what, trouble):
             if daemon.kill():
@@ -115,19 +120,16 @@ class Hand:
                 count += 1
                 self._hit(1)
                 daemon.process.terminate()
-                process = daemon.process
-
-                def again(daemon=daemon, process=process):
-                    if daemon.process is not process:
-                        return
-                    if process.poll() is None:
-                        self.later(0.1, again)
-                    elif process.returncode == 0:
-                        self.later(trouble.for_s, daemon.start)
-                    elif process.returncode != -signal.SIGKILL:
-                        raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
-                again()
+                self._start_again(daemon, daemon.process, trouble.for_s)
         return count
+
+    def _start_again(self, daemon, process, for_s):
+        if process.poll() is None:
+            self.later(0.1, lambda: self._start_again(daemon, process, for_s))
+        elif daemon.process is process and process.returncode == 0:
+            self.later(for_s, daemon.start)
+        elif process.returncode not in (0, -signal.SIGKILL):
+            raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
 
     def stop(self, what, trouble):
         count = 0

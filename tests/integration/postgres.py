@@ -57,6 +57,12 @@ class Server:
         self.process.stdout.close()
 
 
+def missing():
+    """What is missing for one to run; empty if nothing."""
+    found = any(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return "" if found else "the package postgresql is not installed"
+
+
 _shared = []
 
 
@@ -65,3 +71,8 @@ def shared():
     if not _shared:
         _shared.append(Server())
     return _shared[0]
+
+
+def end_shared():
+    while _shared:
+        _shared.pop().end()

@@ -50,6 +50,8 @@ static void the_least_configuration_has_usable_defaults(void **state) {
     assert_string_equal(o.data_listen, "127.0.0.1:0");
     assert_true(o.slots > 0);
     assert_int_equal(o.buffer_bytes, 512 << 10);
+    assert_int_equal(o.stall_ms, 30000);
+    assert_int_equal(o.data_connections, 1024);
     assert_int_equal(o.n_volumes, 1);
     assert_true(o.volumes[0].readable && o.volumes[0].writable);
     assert_false(o.tls);
@@ -64,7 +66,7 @@ static void modes_and_addresses_are_read(void **state) {
     assert_ok(read_text(least,
                         "  - {name: in, root: /usr, mode: read}\n"
                         "  - {name: out, root: /var, mode: write}\n"
-                        "slots: 3\nbuffer: 1MiB\n"
+                        "slots: 3\nbuffer: 1MiB\nstall: 2s\ndata_connections: 9\n"
                         "data_addresses: ['127.0.0.1:0', '[::1]:7']\n",
                         &c, &o, &f));
     assert_true(o.volumes[1].readable && !o.volumes[1].writable);
@@ -72,12 +74,16 @@ static void modes_and_addresses_are_read(void **state) {
     assert_int_equal(o.n_data_addresses, 2);
     assert_int_equal(o.slots, 3);
     assert_int_equal(o.buffer_bytes, 1 << 20);
+    assert_int_equal(o.stall_ms, 2000);
+    assert_int_equal(o.data_connections, 9);
     config_free(c);
 }
 
 static void errors_name_the_file_the_line_and_the_key(void **state) {
     (void)state;
     refused(least, "slots: 0\n", "line 6", "slots");
+    refused(least, "stall: 1ms\n", "line 6", "stall");
+    refused(least, "data_connections: 0\n", "line 6", "data_connections");
     refused(least, "slotz: 4\n", "line 6", "slotz");
     refused(least, "  - {name: data, root: /usr}\n", "line 6", "two volumes");
     refused(least, "  - {name: b, root: usr}\n", "line 6", "absolute");

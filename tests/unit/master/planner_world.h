@@ -386,7 +386,8 @@ static int world_set_up(void **state) {
                                          .park_ms = 60000,
                                          .part_bytes = 2 * LEAF,
                                          .large_bytes = 3 * LEAF,
-                                         .task_retries = 5};
+                                         .task_retries = 5,
+                                         .retries_per_flow = 1000000};
     w->chance = 42;
     w->budget = UINT64_MAX;
     w->page_entries = 50;

@@ -18,8 +18,11 @@ static const char head[] =
     "This page is made from the table in `common/err.h` by `tests/unit/master/"
     "test_errors_document.c`.\n\n"
     "Sluice itself tries again: *soon* with a short backoff, *later* with a long one, *elsewhere*\n"
-    "with another agent, as often as `limits.task_retries` allows; *never* what would fail the\n"
-    "same way.\n\n"
+    "with another agent, as often as `limits.task_retries` allows for a task and\n"
+    "`limits.retries_per_flow` for all tasks of a flow; *never* what would fail the same way, and\n"
+    "what is refused (`DENIED`, `UNAUTHENTICATED`), but for keys to a store that have expired: "
+    "the\n"
+    "flow waits for new ones.\n\n"
     "| code | means | gRPC status | exit code | tried again | usual remedy |\n"
     "|---|---|---|---|---|---|\n";
 

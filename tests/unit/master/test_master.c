@@ -41,7 +41,8 @@ static void set_options(struct master_options *o, const char *state_dir) {
                                  .tasks_per_flow = 100,
                                  .watchers = 10,
                                  .agents = 10,
-                                 .task_retries = 3};
+                                 .task_retries = 3,
+                                 .retries_per_flow = 1000000};
 }
 
 static int setup(void **state) {

@@ -53,7 +53,8 @@ static void every_key_is_read(void **state) {
                         "lost_after: 2s\nreconcile: 3s\npark: 1min\npart_bytes: 16MiB\n"
                         "large_bytes: 8MiB\ntls: {certificate: c, key: k, ca: a}\n"
                         "limits: {flows_queued: 1, flows_active: 2, tasks_in_memory: 100,"
-                        " tasks_per_flow: 50, watchers: 5, agents: 6, task_retries: 7}\n",
+                        " tasks_per_flow: 50, watchers: 5, agents: 6, task_retries: 7,"
+                        " retries_per_flow: 8}\n",
                         &o, &f, &c));
     assert_string_equal(o.name, "m1");
     assert_string_equal(o.port_file, "/x/port");
@@ -67,6 +68,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.flows_queued, 1);
     assert_int_equal(o.watchers, 5);
     assert_int_equal(o.task_retries, 7);
+    assert_int_equal(o.retries_per_flow, 8);
     config_free(c);
 }
 

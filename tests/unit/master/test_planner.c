@@ -164,6 +164,18 @@ static void what_fails_for_good_is_listed(void **state) {
     assert_int_equal(w->n_failed, 4);
 }
 
+static void a_flow_has_a_budget_of_attempts_that_fail(void **state) {
+    struct world *w = *state;
+    small_tree(w);
+    w->options.retries_per_flow = 2;
+    w->nodes[1].fails = 4;
+    w->nodes[4].fails = 4;
+    w->nodes[7].fails = 4;
+    world_run(w);
+    assert_true(w->n_failed > 0);
+    assert_true(w->planned_out);
+}
+
 static void an_unreadable_root_fails_the_flow(void **state) {
     struct world *w = *state;
     small_tree(w);
@@ -287,6 +299,7 @@ int main(void) {
         TEST(a_directory_without_a_slash_goes_below_the_destination),
         TEST(what_fails_now_and_then_is_tried_again),
         TEST(what_fails_for_good_is_listed),
+        TEST(a_flow_has_a_budget_of_attempts_that_fail),
         TEST(an_unreadable_root_fails_the_flow),
         TEST(a_source_that_changed_begins_again),
         TEST(what_is_given_back_goes_on_elsewhere),

@@ -154,7 +154,8 @@ static void options_of(struct world *w) {
                                          .large_bytes = 24 * LEAF,
                                          .tasks_in_memory = 100000,
                                          .tasks_per_flow = window < 200 ? 200 : window,
-                                         .task_retries = 5};
+                                         .task_retries = 5,
+                                         .retries_per_flow = 1000000};
 }
 
 static void agents_new(struct world *w) {

@@ -28,9 +28,22 @@ class Link:
             end.close()
 
 
+def connect(target):
+    if not isinstance(target, str):
+        return socket.create_connection(target, timeout=10)
+    far = socket.socket(socket.AF_UNIX)
+    try:
+        far.settimeout(10)
+        far.connect(target)
+    except OSError:
+        far.close()
+        raise
+    return far
+
+
 class Relay:
-    """Listens on a free port at once. `target` gives (host, port) when a connection comes, or None
-    while there is nobody: a daemon that starts again may have another port."""
+    """Listens on a free port at once. `target` gives (host, port) when a connection comes, or the path
+    of a Unix socket, or None while there is nobody: a daemon that starts again may have another port."""
 
     def __init__(self, target):
         self.target = target
@@ -78,7 +91,7 @@ class Relay:
     def _serve(self, near):
         target = None if self.refuses else self.target()
         try:
-            far = socket.create_connection(target, timeout=10) if target else None
+            far = connect(target) if target else None
         except OSError:
             far = None
         if far is None:
@@ -86,7 +99,8 @@ class Relay:
             return
         far.settimeout(None)
         for end in (near, far):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if end.family != socket.AF_UNIX:
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = Link(near, far)
         with self.lock:
             self.links.add(link)

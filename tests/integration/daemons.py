@@ -39,6 +39,9 @@ class Daemon:
         return self.process is not None and self.process.poll() is None
 
     def start(self):
+        """Does nothing if it runs."""
+        if self.alive:
+            return
         self.log_start = self.log.stat().st_size if self.log.exists() else 0
         self.stopped = False
         self.lives += 1
@@ -107,6 +110,9 @@ class Daemons(Cluster):
             self._set(name, master=self.control[name].address)
             with open(directory / "etc" / f"{name}.yaml", "a", encoding="utf-8") as config:
                 config.write(f'data_addresses: ["{self.data[name].address}"]\n')
+        self.database = None
+        if self.postgres:
+            self._relay_database()
         self.clients = Relay(self._master)
         self.environment["SLUICE_MASTER"] = self.clients.address
         self.before_start()
@@ -116,6 +122,12 @@ class Daemons(Cluster):
 
     def before_start(self):
         pass
+
+    def _relay_database(self):
+        path = self.directory / "up" / "etc" / "master.yaml"
+        name = re.search(r'^database: "?postgresql://[^/]*/(\w+)\?', path.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        self.database = Relay(lambda: str(self.postgres.directory / ".s.PGSQL.5432"))
+        self._set("master", database=f"postgresql://sluice@{self.database.address}/{name}?sslmode=disable")
 
     def _add(self, name, command):
         self.daemons[name] = Daemon(name, command, self.log_file(name), self.environment)
@@ -144,7 +156,7 @@ class Daemons(Cluster):
 
     @property
     def relays(self):
-        return [self.clients, *self.control.values(), *self.data.values()]
+        return [self.clients, *self.control.values(), *self.data.values()] + ([self.database] if self.database else [])
 
     def until_connected(self):
         def all_here():
