@@ -30,6 +30,9 @@ const struct command_option up_command_options[] = {
     {"database", 0, "URL",
      "a PostgreSQL database for the master, postgresql://…\n"
      "(default: SQLite in DIR)"},
+    {"masters", 0, "N",
+     "so many masters on that database: one is active, the others\n"
+     "stand by (default: 1)"},
     {"set", 0, "master.KEY=VALUE",
      "a key of the master's, of every agent's (agent.KEY=VALUE) or\n"
      "of one agent's configuration (a-1.KEY=VALUE); may be repeated"},
@@ -382,6 +385,23 @@ static enum err read_settings(const struct invocation *inv, struct up_options *o
     return OK;
 }
 
+static enum err read_database(const struct invocation *inv, struct up_options *o,
+                              struct failure *f) {
+    const char *masters = invocation_value(inv, "masters", 0);
+    o->database = invocation_value(inv, "database", 0);
+    o->n_masters = 1;
+    if (masters) {
+        if (strlen(masters) != 1 || masters[0] < '1' || masters[0] > '0' + UP_MASTERS_MAX) {
+            return refuse(f, masters, "--masters takes a number from 1 to 4");
+        }
+        o->n_masters = masters[0] - '0';
+    }
+    if (o->n_masters > 1 && !o->database) {
+        return refuse(f, masters, "standby masters need --database postgresql://…");
+    }
+    return OK;
+}
+
 enum err up_options_read(const struct invocation *inv, struct up_options *ret_options,
                          struct failure *ret_failure) {
     *ret_options = (struct up_options){0};
@@ -395,8 +415,8 @@ enum err up_options_read(const struct invocation *inv, struct up_options *ret_op
         (e = add_default_volumes(ret_options, ret_failure)) != OK) {
         return e;
     }
-    ret_options->database = invocation_value(inv, "database", 0);
-    return read_settings(inv, ret_options, ret_failure);
+    e = read_database(inv, ret_options, ret_failure);
+    return e ? e : read_settings(inv, ret_options, ret_failure);
 }
 
 void up_options_deinit(struct up_options *o) {

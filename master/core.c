@@ -30,6 +30,9 @@ static enum err open_state(struct core *c, struct failure *f) {
     if (e != OK) {
         return e;
     }
+    if (c->options->ticket_key != NULL) {
+        return signing_key_load_or_create(c->options->ticket_key, &c->key, f);
+    }
     int n = snprintf(path, sizeof path, "%s/ticket.key", c->options->state_dir);
     if (n < 0 || (size_t)n >= sizeof path) {
         return failure_set(f, ERR_NAME_TOO_LONG, "open", c->options->state_dir,

@@ -45,8 +45,9 @@ static int run(const struct master_options *o) {
     if (log_level_from_name(o->log_level, &level) == OK) {
         log_set_level(level);
     }
-    if (master_start(o, &clock_system, &m, &f) != OK) {
-        return complain(&f, o->log_file);
+    enum err e = master_start(o, &clock_system, &m, &f);
+    if (e != OK) { // ERR_CANCELLED: stopped while it was a standby
+        return e == ERR_CANCELLED ? 0 : complain(&f, o->log_file);
     }
     notify_socket_send("READY=1");
     while (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
