@@ -268,3 +268,8 @@ void master_stop(struct master *m) {
     log_event(LOG_INFO, "master_stopped", LOG_STR("address", m->address));
     master_free(m);
 }
+
+enum err master_check_database(const struct master_options *o, struct failure *ret_failure) {
+    const struct database_place place = core_database_place(o);
+    return database_check(&place, ret_failure);
+}
