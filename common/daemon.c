@@ -138,7 +138,7 @@ enum err daemon_hold_port(const char *addr, int *ret_fd, int *ret_port,
     }
     // With SO_REUSEADDR on both sides another socket may be bound, as long as none listens.
     int one = 1;
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
     AUTO(auto_close) int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
