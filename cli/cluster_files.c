@@ -126,7 +126,8 @@ static enum err write_config(const struct cluster *c, struct yaml_text *y, const
                              struct failure *f) {
     for (size_t i = 0; i < c->options->n_settings; i++) {
         const struct up_setting *s = &c->options->settings[i];
-        if (strcmp(s->daemon, d->name) == 0 || (d->site && strcmp(s->daemon, "agent") == 0)) {
+        if (strcmp(s->daemon, d->name) == 0 ||
+            strcmp(s->daemon, d->site ? "agent" : "master") == 0) {
             yaml_text_set_raw(y, s->key, s->value);
         }
     }
