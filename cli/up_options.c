@@ -30,9 +30,9 @@ const struct command_option up_command_options[] = {
     {"database", 0, "URL",
      "a PostgreSQL database for the master, postgresql://…\n"
      "(default: SQLite in DIR)"},
-    {"masters", 0, "N",
-     "so many masters on that database: one is active, the others\n"
-     "stand by (default: 1)"},
+    {"standbys", 0, "N",
+     "so many more masters on that database, which take over when\n"
+     "the active one ends (default: none)"},
     {"set", 0, "master.KEY=VALUE",
      "a key of the master's, of every agent's (agent.KEY=VALUE) or\n"
      "of one agent's configuration (a-1.KEY=VALUE); may be repeated"},
@@ -387,17 +387,17 @@ static enum err read_settings(const struct invocation *inv, struct up_options *o
 
 static enum err read_database(const struct invocation *inv, struct up_options *o,
                               struct failure *f) {
-    const char *masters = invocation_value(inv, "masters", 0);
+    const char *standbys = invocation_value(inv, "standbys", 0);
     o->database = invocation_value(inv, "database", 0);
     o->n_masters = 1;
-    if (masters) {
-        if (strlen(masters) != 1 || masters[0] < '1' || masters[0] > '0' + UP_MASTERS_MAX) {
-            return refuse(f, masters, "--masters takes a number from 1 to 4");
+    if (standbys) {
+        if (strlen(standbys) != 1 || standbys[0] < '0' || standbys[0] >= '0' + UP_MASTERS_MAX) {
+            return refuse(f, standbys, "--standbys takes a number from 0 to 3");
         }
-        o->n_masters = masters[0] - '0';
+        o->n_masters += standbys[0] - '0';
     }
     if (o->n_masters > 1 && !o->database) {
-        return refuse(f, masters, "standby masters need --database postgresql://…");
+        return refuse(f, standbys, "standby masters need --database postgresql://…");
     }
     return OK;
 }

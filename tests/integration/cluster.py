@@ -66,7 +66,7 @@ class Cluster:
         if database != "sqlite":
             self.command += ["--database", database]
         if masters > 1:
-            self.command += ["--masters", str(masters)]
+            self.command += ["--standbys", str(masters - 1)]
         for key, value in {**PATIENT, **(settings or {})}.items():
             self.command += ["--set", f"{key}={value}"]
         self.process = None
