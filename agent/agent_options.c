@@ -6,6 +6,7 @@
 #include "common/config.h"
 #include "common/location.h"
 #include "common/log.h"
+#include "common/rpc/rpc.h"
 #include "dataplane/transport_rdma.h"
 
 #include <stdlib.h>
@@ -46,9 +47,11 @@ static enum err read_texts(struct config_node *n, struct agent_options *o, struc
         const char *key;
         const char **value;
         bool required;
-    } texts[] = {{"name", &o->name, true},           {"site", &o->site, true},
-                 {"state_dir", &o->state_dir, true}, {"master", &o->master, false},
-                 {"log_file", &o->log_file, false},  {"data_listen", &o->data_listen, false},
+    } texts[] = {{"name", &o->name, true},
+                 {"site", &o->site, true},
+                 {"state_dir", &o->state_dir, true},
+                 {"log_file", &o->log_file, false},
+                 {"data_listen", &o->data_listen, false},
                  {"log_level", &o->log_level, false}};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         enum err e = texts[i].required ? config_require(n, texts[i].key, f) : OK;
@@ -59,7 +62,7 @@ static enum err read_texts(struct config_node *n, struct agent_options *o, struc
             return e;
         }
     }
-    return OK;
+    return config_joined(n, "master", &o->master, f);
 }
 
 static enum err read_tls(struct config_node *n, struct agent_options *o, struct failure *f) {
@@ -315,7 +318,15 @@ static enum err judge(struct config_node *n, const struct agent_options *o, stru
         return config_complain(n, "log_level", f, "'%s' is none of error, warn, info, debug",
                                o->log_level);
     }
-    enum err e = check_address(n, "master", o->master, o->tls, f);
+    enum err e = OK;
+    char master[ADDRESS_TEXT_SIZE];
+    size_t n_masters = 0;
+    for (const char *rest = o->master; e == OK && address_next(&rest, master); n_masters++) {
+        e = check_address(n, "master", master, o->tls, f);
+    }
+    if (e == OK && (n_masters == 0 || n_masters > RPC_ADDRESSES_MAX)) {
+        e = config_complain(n, "master", f, "must have 1 to %d addresses", RPC_ADDRESSES_MAX);
+    }
     if (e == OK) {
         e = check_address(n, "data_listen", o->data_listen, o->tls, f);
     }

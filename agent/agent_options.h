@@ -29,7 +29,7 @@ struct volume_options {
 struct agent_options {
     const char *name;
     const char *site;
-    const char *master;      // "host:port"
+    const char *master;      // "host:port", or several, joined by commas: standbys
     const char *state_dir;   // made if it is missing
     const char *data_listen; // "host:port", port 0: any
     const char *data_addresses[AGENT_MAX_ADDRESSES];

@@ -64,8 +64,9 @@ static void log_lost(const struct session *s, const struct rpc_status *status) {
     bool was_up = s->state == SESSION_UP;
     enum log_level level = was_up || s->n_failures == 0 ? LOG_WARN : LOG_DEBUG;
     log_event(level, was_up ? "session_lost" : "session_failed",
-              LOG_STR("master", s->options.agent->master), LOG_I64("grpc_status", status->code),
-              LOG_STR("reason", status->detail), LOG_U64("attempts", s->n_failures + 1U),
+              LOG_STR("master", rpc_channel_address(s->channel)),
+              LOG_I64("grpc_status", status->code), LOG_STR("reason", status->detail),
+              LOG_U64("attempts", s->n_failures + 1U),
               LOG_U64("leases", executor_held(s->parts.executor)),
               LOG_I64("hold_left_ms", hold_ms_left(s->options.hold)));
 }
@@ -80,6 +81,9 @@ static void call_closed(struct rpc *r, const struct rpc_status *status) {
     log_lost(s, status);
     s->n_failures = s->state == SESSION_UP ? 0 : s->n_failures + 1;
     s->state = SESSION_WAITING;
+    if (rpc_channel_next(s->channel)) { // another master may have taken over
+        s->refused = false;
+    }
     loop_timer_arm(s->redial, backoff_ms(s));
     s->refused = false;
     session_check_drained(s);

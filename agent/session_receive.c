@@ -72,7 +72,7 @@ static void welcome(struct session *s, const Sluice__V1__Welcome *m) {
     s->n_failures = 0;
     s->options.welcomed(s->options.user, s->cluster, m->ticket_public_key.data);
     log_event(LOG_INFO, "session_up", LOG_STR("cluster", s->cluster), LOG_U64("term", s->term),
-              LOG_STR("master", s->options.agent->master),
+              LOG_STR("master", rpc_channel_address(s->channel)),
               LOG_U64("leases", executor_held(s->parts.executor)),
               LOG_U64("committed_through", m->committed_through));
     if (s->draining) {
@@ -176,7 +176,7 @@ static bool check_term(struct session *s, const Sluice__V1__MasterMessage *m) {
         return true;
     }
     log_event(LOG_ERROR, "term_refused", LOG_U64("term", m->term), LOG_U64("highest_term", s->term),
-              LOG_STR("master", s->options.agent->master),
+              LOG_STR("master", rpc_channel_address(s->channel)),
               LOG_STR("remedy", "stop the master that was replaced, or give it the newer state"));
     session_hang_up(s, true);
     return false;

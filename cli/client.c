@@ -32,7 +32,7 @@ static enum err load_config(struct client *c, const char *path, struct failure *
     if (e) {
         return e;
     }
-    if ((e = config_string(config_root(c->config), "master", &c->master, f)) != OK ||
+    if ((e = config_joined(config_root(c->config), "master", &c->master, f)) != OK ||
         (e = load_tls(c, f)) != OK) {
         return e;
     }
@@ -41,12 +41,20 @@ static enum err load_config(struct client *c, const char *path, struct failure *
 
 static enum err start_channel(struct client *c, struct failure *f) {
     struct address address;
-    enum err e = address_parse(c->master, &address, f);
-    if (!e && !c->has_tls) {
-        e = address_check_plaintext(c->master, f);
+    char text[ADDRESS_TEXT_SIZE];
+    size_t n = 0;
+    for (const char *rest = c->master; address_next(&rest, text); n++) {
+        enum err e = address_parse(text, &address, f);
+        if (!e && !c->has_tls) {
+            e = address_check_plaintext(text, f);
+        }
+        if (e) {
+            return e;
+        }
     }
-    if (e) {
-        return e;
+    if (n == 0 || n > RPC_ADDRESSES_MAX) {
+        return failure_set(f, ERR_INVALID, "reach the master", c->master, strlen(c->master),
+                           "1 to %d addresses can be given", RPC_ADDRESSES_MAX);
     }
     c->channel =
         rpc_channel_new_keepalive(c->master, c->has_tls ? &c->tls : NULL, CLIENT_KEEPALIVE_MS);

@@ -20,7 +20,7 @@ enum {
 
 struct client {
     struct config *config; // NULL: no file; owns the texts below that came from it
-    const char *master;    // "host:port"
+    const char *master;    // "host:port", or several, joined by commas
     struct rpc_tls tls;
     bool has_tls;
     struct rpc_channel *channel;

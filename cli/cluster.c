@@ -54,9 +54,21 @@ static bool daemon_init(struct cluster *c, struct daemon *d, char *program) {
     return d->argv[2] && d->log_path;
 }
 
+// The first is "master", the second "master-2".
+static bool master_init(struct cluster *c, struct daemon *d, size_t number) {
+    char suffix[24] = "";
+    if (number > 1) {
+        snprintf(suffix, sizeof(suffix), "-%zu", number);
+    }
+    snprintf(d->name, UP_NAME_MAX, "master%s", suffix);
+    d->port_path = format("%s/state/port%s", c->options->dir, suffix);
+    d->address_path = format("%s/state/address%s", c->options->dir, suffix);
+    return daemon_init(c, d, c->master_program) && d->port_path && d->address_path;
+}
+
 static enum err daemons_init(struct cluster *c, struct failure *f) {
     const struct up_options *o = c->options;
-    size_t n = 1;
+    size_t n = (size_t)o->n_masters;
     for (size_t i = 0; i < o->n_sites; i++) {
         n += (size_t)o->sites[i].n_agents;
     }
@@ -64,9 +76,11 @@ static enum err daemons_init(struct cluster *c, struct failure *f) {
     if (!c->daemons) {
         return no_memory(f);
     }
-    snprintf(c->daemons[0].name, UP_NAME_MAX, "master");
-    c->n_daemons = 1;
-    bool done = daemon_init(c, &c->daemons[0], c->master_program);
+    bool done = true;
+    for (; c->n_masters < (size_t)o->n_masters; c->n_masters++) {
+        done = master_init(c, &c->daemons[c->n_masters], c->n_masters + 1) && done;
+    }
+    c->n_daemons = c->n_masters;
     for (size_t i = 0; i < o->n_sites; i++) {
         for (int k = 1; k <= o->sites[i].n_agents; k++) {
             struct daemon *d = &c->daemons[c->n_daemons++];
@@ -118,10 +132,7 @@ enum err cluster_init(const struct up_options *options, struct cluster *ret_clus
         return e;
     }
     c->config_path = format("%s/%s", options->dir, "client.yaml");
-    c->port_path = format("%s/%s", options->dir, "state/port");
-    c->address_path = format("%s/%s", options->dir, "state/address");
-    return c->config_path && c->port_path && c->address_path ? descriptors_init(c, ret_failure)
-                                                             : no_memory(ret_failure);
+    return c->config_path ? descriptors_init(c, ret_failure) : no_memory(ret_failure);
 }
 
 void cluster_deinit(struct cluster *c) {
@@ -135,13 +146,13 @@ void cluster_deinit(struct cluster *c) {
         }
         free(d->argv[2]);
         free(d->log_path);
+        free(d->port_path);
+        free(d->address_path);
     }
     free(c->daemons);
     free(c->master_program);
     free(c->agent_program);
     free(c->config_path);
-    free(c->port_path);
-    free(c->address_path);
     int fds[] = {c->signal_fd, c->inotify_fd, c->lock_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0) {
@@ -159,7 +170,7 @@ static void swallow(int fd) {
 }
 
 enum cluster_wake cluster_wait(struct cluster *c, int64_t timeout_ms) {
-    struct pollfd fds[UP_AGENTS_MAX + 3];
+    struct pollfd fds[UP_AGENTS_MAX + UP_MASTERS_MAX + 2];
     nfds_t n = 2;
     fds[0] = (struct pollfd){.fd = c->signal_fd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = c->inotify_fd, .events = POLLIN};
@@ -223,32 +234,37 @@ static bool can_listen(const char *address) {
            bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1) == 0;
 }
 
-static enum err start_master(struct cluster *c, struct failure *f) {
-    bool again = cluster_read_address(c->address_path, c->master) && can_listen(c->master);
-    enum err e = cluster_write_master_config(c, again ? c->master : "127.0.0.1:0", f);
+static enum err start_master(struct cluster *c, struct daemon *d, struct failure *f) {
+    char address[64];
+    bool again = cluster_read_address(d->address_path, address) && can_listen(address);
+    enum err e = cluster_write_master_config(c, d, again ? address : "127.0.0.1:0", f);
     if (e) {
         return e;
     }
-    if (unlink(c->port_path) != 0 && errno != ENOENT) {
-        return failure_errno(f, errno, "remove", c->port_path, strlen(c->port_path));
+    if (unlink(d->port_path) != 0 && errno != ENOENT) {
+        return failure_errno(f, errno, "remove", d->port_path, strlen(d->port_path));
     }
     int64_t deadline = now_ms() + START_DEADLINE_MS;
-    e = start_daemon(&c->daemons[0], f);
-    while (!e && !cluster_read_address(c->port_path, c->master)) {
+    e = start_daemon(d, f);
+    while (!e && !cluster_read_address(d->port_path, address)) {
         e = check_alive(c, f);
         if (!e && now_ms() >= deadline) {
-            e = failure_set(f, ERR_TIMEOUT, "start", "master", 6, "it does not say where it is");
-            failure_remedy(f, "see %s", c->daemons[0].log_path);
+            e = failure_set(f, ERR_TIMEOUT, "start", d->name, strlen(d->name),
+                            "it does not say where it is");
+            failure_remedy(f, "see %s", d->log_path);
         }
         if (!e && cluster_wait(c, deadline - now_ms()) == WAKE_SIGNAL) {
-            e = failure_set(f, ERR_CANCELLED, "start", "master", 6, NULL);
+            e = failure_set(f, ERR_CANCELLED, "start", d->name, strlen(d->name), NULL);
         }
     }
-    // From now on it comes back at the same place.
-    if (!e) {
-        e = cluster_keep_address(c, f);
+    if (e) {
+        return e;
     }
-    return e ? e : cluster_write_master_config(c, c->master, f);
+    size_t len = strlen(c->master);
+    snprintf(c->master + len, sizeof(c->master) - len, "%s%s", len > 0 ? "," : "", address);
+    // From now on it comes back at the same place.
+    e = cluster_keep_address(d, address, f);
+    return e ? e : cluster_write_master_config(c, d, address, f);
 }
 
 static enum err wait_until_ready(struct cluster *c, struct failure *f) {
@@ -272,12 +288,14 @@ static enum err wait_until_ready(struct cluster *c, struct failure *f) {
 }
 
 enum err cluster_start(struct cluster *c, struct failure *ret_failure) {
-    enum err e;
-    if ((e = start_master(c, ret_failure)) != OK ||
-        (e = cluster_write_other_configs(c, ret_failure)) != OK) {
+    enum err e = OK;
+    for (size_t i = 0; !e && i < c->n_masters; i++) {
+        e = start_master(c, &c->daemons[i], ret_failure);
+    }
+    if (e || (e = cluster_write_other_configs(c, ret_failure)) != OK) {
         return e;
     }
-    for (size_t i = 1; i < c->n_daemons; i++) {
+    for (size_t i = c->n_masters; i < c->n_daemons; i++) {
         if ((e = start_daemon(&c->daemons[i], ret_failure)) != OK) {
             return e;
         }

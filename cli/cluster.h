@@ -6,7 +6,7 @@
 //   DIR/client.yaml   for clients
 //   DIR/etc/*.yaml    of the daemons
 //   DIR/log/*.log
-//   DIR/state/…       the master's and the agents' state, and the master's address
+//   DIR/state/…       the masters' and the agents' state, and the masters' addresses
 //   DIR/SITE          default volumes
 #ifndef CLI_CLUSTER_H
 #define CLI_CLUSTER_H
@@ -19,9 +19,11 @@
 
 struct daemon {
     char name[UP_NAME_MAX];
-    const struct up_site *site; // NULL: the master
+    const struct up_site *site; // NULL: a master
     char *argv[4];              // program, "--config", file
     char *log_path;
+    char *port_path;    // of a master: where it writes its address
+    char *address_path; // and what that was the last time
     struct child child;
     int64_t started_ms;
     int64_t restart_ms; // when to start it again; 0: not due
@@ -31,11 +33,10 @@ struct daemon {
 struct cluster {
     const struct up_options *options;
     char *master_program, *agent_program;
-    char *config_path;      // of clients
-    char *address_path;     // what it was the last time
-    char *port_path;        // where the master writes its address
-    char master[64];        // "127.0.0.1:4711"
-    struct daemon *daemons; // the master first
+    char *config_path;                // of clients
+    char master[64 * UP_MASTERS_MAX]; // "127.0.0.1:4711", or several, joined by commas
+    size_t n_masters;
+    struct daemon *daemons; // the masters first
     size_t n_daemons;
     int lock_fd, signal_fd, inotify_fd; // -1: none
 };

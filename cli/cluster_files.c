@@ -126,7 +126,8 @@ static enum err write_config(const struct cluster *c, struct yaml_text *y, const
                              struct failure *f) {
     for (size_t i = 0; i < c->options->n_settings; i++) {
         const struct up_setting *s = &c->options->settings[i];
-        if (strcmp(s->daemon, d->name) == 0 || (d->site && strcmp(s->daemon, "agent") == 0)) {
+        if (strcmp(s->daemon, d->name) == 0 ||
+            strcmp(s->daemon, d->site ? "agent" : "master") == 0) {
             yaml_text_set_raw(y, s->key, s->value);
         }
     }
@@ -134,17 +135,17 @@ static enum err write_config(const struct cluster *c, struct yaml_text *y, const
     return write_file(d->argv[2], text, f);
 }
 
-enum err cluster_write_master_config(const struct cluster *c, const char *listen,
-                                     struct failure *ret_failure) {
-    const struct daemon *d = &c->daemons[0];
+enum err cluster_write_master_config(const struct cluster *c, const struct daemon *d,
+                                     const char *listen, struct failure *ret_failure) {
     struct yaml_text y = {0};
     yaml_text_set(&y, "name", d->name);
     yaml_text_set(&y, "listen", listen);
     set_path(&y, "state_dir", c->options->dir, "state", d->name);
-    yaml_text_set(&y, "port_file", c->port_path);
+    yaml_text_set(&y, "port_file", d->port_path);
     yaml_text_set(&y, "log_file", d->log_path);
     if (c->options->database) {
         yaml_text_set(&y, "database", c->options->database);
+        set_path(&y, "ticket_key", c->options->dir, "state", "ticket.key");
     }
     enum err e = write_config(c, &y, d, ret_failure);
     yaml_text_deinit(&y);
@@ -211,7 +212,7 @@ enum err cluster_write_other_configs(const struct cluster *c, struct failure *re
     AUTO(auto_free) char *text = yaml_text_end(&y);
     yaml_text_deinit(&y);
     enum err e = write_file(c->config_path, text, ret_failure);
-    for (size_t i = 1; !e && i < c->n_daemons; i++) {
+    for (size_t i = c->n_masters; !e && i < c->n_daemons; i++) {
         e = write_agent_config(c, &c->daemons[i], ret_failure);
     }
     return e;
@@ -229,10 +230,11 @@ bool cluster_read_address(const char *path, char ret_address[64]) {
     return true;
 }
 
-enum err cluster_keep_address(const struct cluster *c, struct failure *ret_failure) {
+enum err cluster_keep_address(const struct daemon *d, const char *address,
+                              struct failure *ret_failure) {
     char text[80];
-    snprintf(text, sizeof(text), "%s\n", c->master);
-    return write_file(c->address_path, text, ret_failure);
+    snprintf(text, sizeof(text), "%s\n", address);
+    return write_file(d->address_path, text, ret_failure);
 }
 
 static bool holds_files(const char *dir) {

@@ -79,7 +79,7 @@ bool cluster_ready_ask(struct cluster_ready *r) {
         r->usable_ms = 0;
         return false;
     }
-    for (size_t i = 1; i < r->cluster->n_daemons; i++) {
+    for (size_t i = r->cluster->n_masters; i < r->cluster->n_daemons; i++) {
         if (!check_agent(r, (const Sluice__V1__ListAgentsResponse *)reply, &r->cluster->daemons[i],
                          &unproven)) {
             r->usable_ms = 0;

@@ -76,7 +76,8 @@ void commands_help(FILE *out) {
     }
     fputs("\n`sluice COMMAND --help` explains one of them. All take --json.\n\n"
           "The master is named by --master HOST:PORT, $SLUICE_MASTER, or `master` in the client\n"
-          "configuration (--config FILE or $SLUICE_CONFIG), which also holds `tls`.\n\n"
+          "configuration (--config FILE or $SLUICE_CONFIG), which also holds `tls`. With\n"
+          "standbys: HOST:PORT,HOST:PORT.\n\n"
           "  --help     this text\n"
           "  --version  the version\n\n"
           "Exit codes: 0 delivered or done, 1 failed, 2 wrong use, 3 delivered in part, 4 master\n"

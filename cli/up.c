@@ -36,9 +36,16 @@ static json_t *cluster_json(const struct cluster *c) {
     for (size_t i = 0; c->daemons[0].argv[i]; i++) {
         fields_append(&f, command, json_string(c->daemons[0].argv[i]));
     }
+    json_t *masters = json_array();
+    fields_set(&f, "masters", masters);
+    for (size_t i = 0; i < c->n_masters; i++) {
+        fields_append(&f, masters,
+                      json_pack("{s:s, s:i}", "name", c->daemons[i].name, "pid",
+                                (int)c->daemons[i].child.pid));
+    }
     json_t *agents = json_array();
     fields_set(&f, "agents", agents);
-    for (size_t i = 1; i < c->n_daemons; i++) {
+    for (size_t i = c->n_masters; i < c->n_daemons; i++) {
         fields_append(&f, agents, agent_json(&c->daemons[i]));
     }
     json_t *volumes = json_array();

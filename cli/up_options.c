@@ -30,6 +30,9 @@ const struct command_option up_command_options[] = {
     {"database", 0, "URL",
      "a PostgreSQL database for the master, postgresql://…\n"
      "(default: SQLite in DIR)"},
+    {"standbys", 0, "N",
+     "so many more masters on that database, which take over when\n"
+     "the active one ends (default: none)"},
     {"set", 0, "master.KEY=VALUE",
      "a key of the master's, of every agent's (agent.KEY=VALUE) or\n"
      "of one agent's configuration (a-1.KEY=VALUE); may be repeated"},
@@ -382,6 +385,23 @@ static enum err read_settings(const struct invocation *inv, struct up_options *o
     return OK;
 }
 
+static enum err read_database(const struct invocation *inv, struct up_options *o,
+                              struct failure *f) {
+    const char *standbys = invocation_value(inv, "standbys", 0);
+    o->database = invocation_value(inv, "database", 0);
+    o->n_masters = 1;
+    if (standbys) {
+        if (strlen(standbys) != 1 || standbys[0] < '0' || standbys[0] >= '0' + UP_MASTERS_MAX) {
+            return refuse(f, standbys, "--standbys takes a number from 0 to 3");
+        }
+        o->n_masters += standbys[0] - '0';
+    }
+    if (o->n_masters > 1 && !o->database) {
+        return refuse(f, standbys, "standby masters need --database postgresql://…");
+    }
+    return OK;
+}
+
 enum err up_options_read(const struct invocation *inv, struct up_options *ret_options,
                          struct failure *ret_failure) {
     *ret_options = (struct up_options){0};
@@ -395,8 +415,8 @@ enum err up_options_read(const struct invocation *inv, struct up_options *ret_op
         (e = add_default_volumes(ret_options, ret_failure)) != OK) {
         return e;
     }
-    ret_options->database = invocation_value(inv, "database", 0);
-    return read_settings(inv, ret_options, ret_failure);
+    e = read_database(inv, ret_options, ret_failure);
+    return e ? e : read_settings(inv, ret_options, ret_failure);
 }
 
 void up_options_deinit(struct up_options *o) {

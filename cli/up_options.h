@@ -15,6 +15,7 @@ enum {
     UP_VOLUMES_MAX = 128,
     UP_SETTINGS_MAX = 128,
     UP_STORES_MAX = 16,
+    UP_MASTERS_MAX = 4,
 };
 
 extern const struct command_option up_command_options[];
@@ -53,6 +54,7 @@ struct up_options {
     struct up_store stores[UP_STORES_MAX];
     size_t n_stores;
     const char *database; // URL, borrowed from argv; NULL: SQLite
+    int n_masters;        // 1, or with a database of their own more: standbys
     struct up_setting settings[UP_SETTINGS_MAX];
     size_t n_settings;
 };

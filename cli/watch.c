@@ -139,9 +139,12 @@ static void on_watch_closed(struct rpc *r, const struct rpc_status *status) {
             finish_failed(w, f.err);
             return;
         }
+        if (rpc_channel_next(w->client->channel)) { // another master may have taken over
+            w->retry_ms = RETRY_MIN_MS;
+        }
         if (!w->lost) {
             w->lost = true;
-            char text[256];
+            char text[512];
             snprintf(text, sizeof(text),
                      "lost the master at %s; the flow %s goes on, waiting for the master",
                      w->client->master, w->options.flow_id);

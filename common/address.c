@@ -45,6 +45,18 @@ bool address_is_loopback(const struct address *a) {
     return inet_pton(AF_INET6, a->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
+bool address_next(const char **rest, char ret_text[ADDRESS_TEXT_SIZE]) {
+    *rest += strspn(*rest, ", ");
+    size_t len = strcspn(*rest, ", ");
+    if (len == 0 || len >= ADDRESS_TEXT_SIZE) {
+        return false;
+    }
+    memcpy(ret_text, *rest, len);
+    ret_text[len] = '\0';
+    *rest += len;
+    return true;
+}
+
 enum err address_check_plaintext(const char *text, struct failure *ret_failure) {
     struct address a;
     enum err err = address_parse(text, &a, ret_failure);

@@ -19,6 +19,11 @@ MUST_CHECK enum err address_parse(const char *text, struct address *ret_address,
 // Is this host the machine itself by definition: 127.0.0.0/8, ::1, or "localhost"?
 bool address_is_loopback(const struct address *a);
 
+// The next of some that are joined by commas ("a:1,b:2"): copies it, and moves *@rest behind it.
+// False: there are no more, or it does not fit.
+enum { ADDRESS_TEXT_SIZE = 300 };
+bool address_next(const char **rest, char ret_text[ADDRESS_TEXT_SIZE]);
+
 // Without TLS only loopback is allowed. ERR_DENIED: @text leads elsewhere; ERR_INVALID.
 MUST_CHECK enum err address_check_plaintext(const char *text, struct failure *ret_failure);
 

@@ -191,6 +191,38 @@ enum err config_item_string(struct config_node *n, const char *key, size_t index
     return err;
 }
 
+enum err config_joined(struct config_node *n, const char *key, const char **ret_value,
+                       struct failure *ret_failure) {
+    struct config_node *v = find(n, key);
+    if (v == NULL || v->kind != CONFIG_LIST) {
+        return config_string(n, key, ret_value, ret_failure);
+    }
+    size_t size = 1;
+    const char *text = NULL;
+    for (size_t i = 0; i < v->n_children; i++) {
+        enum err e = config_item_string(n, key, i, &text, ret_failure);
+        if (e != OK) {
+            return e;
+        }
+        size += strlen(text) + 1;
+    }
+    if (v->n_children == 0) {
+        return complain(n, v->line, key, ret_failure, "must not be empty");
+    }
+    char *joined = malloc(size);
+    if (joined == NULL) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, operation, NULL, 0, NULL);
+    }
+    char *at = joined;
+    for (size_t i = 0; i < v->n_children; i++) {
+        at += sprintf(at, "%s%s", i > 0 ? "," : "", v->children[i]->text);
+    }
+    free(v->text);
+    v->text = joined;
+    *ret_value = joined;
+    return OK;
+}
+
 enum err config_require(struct config_node *n, const char *key, struct failure *ret_failure) {
     if (find(n, key) != NULL) {
         return OK;

@@ -41,6 +41,9 @@ MUST_CHECK enum err config_item(struct config_node *n, const char *key, size_t i
                                 struct config_node **ret_node, struct failure *ret_failure);
 MUST_CHECK enum err config_item_string(struct config_node *n, const char *key, size_t index,
                                        const char **ret_value, struct failure *ret_failure);
+// A text, or a list of texts, which then are joined by commas.
+MUST_CHECK enum err config_joined(struct config_node *n, const char *key, const char **ret_value,
+                                  struct failure *ret_failure);
 // For keys that must be there: fails with ERR_CONFIG, naming the mapping's line.
 MUST_CHECK enum err config_require(struct config_node *n, const char *key,
                                    struct failure *ret_failure);

@@ -6,12 +6,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -112,6 +115,44 @@ enum err daemon_lock_directory(const char *dir, int *ret_fd, struct failure *ret
     err = failure_set(ret_failure, ERR_LOCKED, "lock the state directory", dir, len,
                       "another process uses it");
     failure_remedy(ret_failure, "stop the other process, or give this one a state_dir of its own");
+    return err;
+}
+
+// ---- ports ----
+
+enum err daemon_hold_port(const char *addr, int *ret_fd, int *ret_port,
+                          struct failure *ret_failure) {
+    struct address a;
+    enum err err = address_parse(addr, &a, ret_failure);
+    if (err != OK) {
+        return err;
+    }
+    char port[8];
+    snprintf(port, sizeof port, "%d", a.port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    int rc = getaddrinfo(a.host, port, &hints, &found);
+    if (rc != 0) {
+        return failure_set(ret_failure, ERR_INVALID, "listen", addr, strlen(addr), "%s",
+                           gai_strerror(rc));
+    }
+    // With SO_REUSEADDR on both sides another socket may be bound, as long as none listens.
+    int one = 1;
+    struct sockaddr_storage bound = {0};
+    socklen_t size = sizeof bound;
+    AUTO(auto_close) int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        bind(fd, found->ai_addr, found->ai_addrlen) != 0 ||
+        getsockname(fd, (struct sockaddr *)&bound, &size) != 0) {
+        err = errno == EADDRINUSE
+                  ? failure_set(ret_failure, ERR_BUSY_PORT, "listen", addr, strlen(addr), NULL)
+                  : failure_errno(ret_failure, errno, "listen", addr, strlen(addr));
+    } else {
+        *ret_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                                      : ((struct sockaddr_in *)&bound)->sin_port);
+        *ret_fd = take_fd(&fd);
+    }
+    freeaddrinfo(found);
     return err;
 }
 

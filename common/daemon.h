@@ -31,6 +31,14 @@ MUST_CHECK enum err daemon_write_port_file(const char *path, const char *addr, i
 MUST_CHECK enum err daemon_lock_directory(const char *dir, int *ret_fd,
                                           struct failure *ret_failure);
 
+// ---- ports ----
+
+// Takes the port of @addr (0: any free one) without listening: who connects is refused, nobody
+// else gets it, and a server of this process may listen on it while it is held. Closing *@ret_fd
+// gives it back. ERR_BUSY_PORT, ERR_INVALID.
+MUST_CHECK enum err daemon_hold_port(const char *addr, int *ret_fd, int *ret_port,
+                                     struct failure *ret_failure);
+
 // ---- names ----
 
 enum { DAEMON_BOOT_ID_SIZE = 37, DAEMON_HOST_SIZE = 256 };

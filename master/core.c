@@ -14,21 +14,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum err open_state(struct core *c, struct failure *f) {
-    char path[4096];
-    const struct database_place place = {
-        .state_dir = c->options->state_dir,
-        .url = c->options->database.url,
-        .session_ms = c->options->database.session_ms,
-        .outage_ms = c->options->database.outage_ms,
+struct database_place core_database_place(const struct master_options *o) {
+    return (struct database_place){
+        .state_dir = o->state_dir,
+        .url = o->database.url,
+        .session_ms = o->database.session_ms,
+        .outage_ms = o->database.outage_ms,
         .wait = standby_wait,
     };
+}
+
+static enum err open_state(struct core *c, struct failure *f) {
+    char path[4096];
+    const struct database_place place = core_database_place(c->options);
     enum err e = database_open(&place, c->loop, &c->database, f);
     if (e == OK) {
         e = database_raise_term(c->database, &c->term, c->cluster, f);
     }
     if (e != OK) {
         return e;
+    }
+    if (c->options->ticket_key != NULL) {
+        return signing_key_load_or_create(c->options->ticket_key, &c->key, f);
     }
     int n = snprintf(path, sizeof path, "%s/ticket.key", c->options->state_dir);
     if (n < 0 || (size_t)n >= sizeof path) {

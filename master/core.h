@@ -14,6 +14,7 @@ struct agents;
 struct callbacks;
 struct credentials;
 struct database;
+struct database_place;
 struct flows;
 struct planner;
 struct scheduler;
@@ -50,6 +51,7 @@ struct core {
 MUST_CHECK enum err core_new(const struct master_options *o, const struct clock *clock,
                              struct loop *loop, struct core **ret_core,
                              struct failure *ret_failure);
+struct database_place core_database_place(const struct master_options *o);
 // After the loop has ended, and the server is gone.
 void core_free(struct core *c);
 

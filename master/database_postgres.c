@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -144,6 +145,13 @@ enum err postgres_execute(struct postgres *p, const char *text, PGresult **ret_r
 }
 
 // ---- connecting ----
+static void notice(void *arg, const char *message) {
+    const struct postgres *p = arg;
+    char text[FAILURE_TEXT_MAX];
+    one_line(message, text, sizeof text);
+    log_event(LOG_INFO, "database_notice", LOG_STR("database", p->name), LOG_STR("message", text));
+}
+
 // Steps through libpq's handshake.
 static enum err shake_hands(struct postgres *p, struct failure *f) {
     int64_t until_ms = now_ms() + CONNECT_MS;
@@ -201,6 +209,7 @@ enum err postgres_connect(struct postgres *p, struct failure *ret_failure) {
     if (p->connection == NULL) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "connect", NULL, 0, NULL);
     }
+    PQsetNoticeProcessor(p->connection, notice, p);
     enum err e = shake_hands(p, ret_failure);
     if (e == OK && PQsetnonblocking(p->connection, 1) != 0) {
         e = postgres_lost(p, "connect", ret_failure);

@@ -212,6 +212,9 @@ enum err postgres_wait_lock(struct postgres *p, const struct database_place *pla
         } while (postgres_connect(p, ret_failure) != OK);
         e = await_lock(p, place, ret_failure);
     }
+    if (e == OK) {
+        log_event(LOG_INFO, "standby_has_lock", LOG_STR("database", p->name));
+    }
     return e;
 }
 

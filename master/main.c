@@ -13,12 +13,13 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: sluice-master --config FILE [--check]\n"
+    "usage: sluice-master --config FILE [--check|--check-database]\n"
     "Accepts flows, cuts them into tasks and shares those out over agents.\n\n"
-    "  --config FILE  the configuration (docs/configuration.md)\n"
-    "  --check        only validate the configuration\n"
-    "  --help         this text\n"
-    "  --version      the version\n\n"
+    "  --config FILE     the configuration (docs/configuration.md)\n"
+    "  --check           only validate the configuration\n"
+    "  --check-database  only look whether the database is whole and can be used\n"
+    "  --help            this text\n"
+    "  --version         the version\n\n"
     "SIGTERM: ends in good order; agents go on with what they have. SIGHUP: reopens the log.\n";
 
 static int complain(const struct failure *f, const char *log_file) {
@@ -45,8 +46,9 @@ static int run(const struct master_options *o) {
     if (log_level_from_name(o->log_level, &level) == OK) {
         log_set_level(level);
     }
-    if (master_start(o, &clock_system, &m, &f) != OK) {
-        return complain(&f, o->log_file);
+    enum err e = master_start(o, &clock_system, &m, &f);
+    if (e != OK) { // ERR_CANCELLED: stopped while it was a standby
+        return e == ERR_CANCELLED ? 0 : complain(&f, o->log_file);
     }
     notify_socket_send("READY=1");
     while (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
@@ -58,18 +60,17 @@ static int run(const struct master_options *o) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"check", no_argument, NULL, 'k'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},   {"check", no_argument, NULL, 'k'},
+        {"check-database", no_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},        {NULL, 0, NULL, 0}};
     const char *path = NULL;
-    bool check = false;
+    int only = 0; // 'k', 'd'
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'c') {
             path = optarg;
-        } else if (c == 'k') {
-            check = true;
+        } else if (c == 'k' || c == 'd') {
+            only = c;
         } else if (c == 'h' || c == 'v') {
             fputs(c == 'h' ? usage : "sluice-master " SLUICE_VERSION "\n", stdout);
             return 0;
@@ -88,7 +89,12 @@ int main(int argc, char **argv) {
         config_free(config);
         return complain(&f, NULL);
     }
-    int code = check ? 0 : run(&o);
+    int code = 0;
+    if (only == 'd') {
+        code = master_check_database(&o, &f) == OK ? 0 : complain(&f, NULL);
+    } else if (only == 0) {
+        code = run(&o);
+    }
     config_free(config);
     return code;
 }

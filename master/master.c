@@ -29,7 +29,9 @@ struct master {
     struct rpc_server *server;
     pthread_t thread;
     bool thread_runs;
-    bool serves; // the server was started
+    bool serves;      // the server was started
+    int held_port;    // of a standby, until it serves; -1: none
+    char listen[300]; // with the port that is held
     int rounds;
     int port;
     char address[300];
@@ -39,6 +41,11 @@ struct master {
     bool is_ready;
     struct failure failure;
 };
+
+static void address_of(const char *listen, int port, char ret_address[300]) {
+    const char *colon = strrchr(listen, ':');
+    snprintf(ret_address, 300, "%.*s:%d", (int)(colon - listen), listen, port);
+}
 
 static enum err serve(struct master *m, struct failure *f) {
     static const char *const services[] = {
@@ -61,14 +68,29 @@ static enum err serve(struct master *m, struct failure *f) {
     if (e != OK) {
         return failure_set(f, e, "start", NULL, 0, "server reflection cannot be offered");
     }
-    e = rpc_server_listen(m->server, o->listen, o->tls ? &tls : NULL, &m->port, f);
+    e = rpc_server_listen(m->server, m->listen, o->tls ? &tls : NULL, &m->port, f);
     if (e != OK) {
         return e;
     }
-    const char *colon = strrchr(o->listen, ':');
-    snprintf(m->address, sizeof m->address, "%.*s:%d", (int)(colon - o->listen), o->listen,
-             m->port);
+    address_of(o->listen, m->port, m->address);
     return OK;
+}
+
+// A master that may have to wait says at once where it will be, and keeps that place: agents and
+// clients are told the addresses of all.
+static enum err hold_port(struct master *m, struct failure *f) {
+    const struct master_options *o = m->options;
+    snprintf(m->listen, sizeof m->listen, "%s", o->listen);
+    if (o->database.url == NULL) {
+        return OK;
+    }
+    int port = 0;
+    enum err e = daemon_hold_port(o->listen, &m->held_port, &port, f);
+    if (e == OK) {
+        address_of(o->listen, port, m->listen);
+        e = o->port_file == NULL ? OK : daemon_write_port_file(o->port_file, o->listen, port, f);
+    }
+    return e;
 }
 
 static void become_ready(struct master *m, const struct failure *f) {
@@ -157,6 +179,9 @@ static void begin_stop(void *arg) {
 }
 
 static void master_free(struct master *m) {
+    if (m->held_port >= 0) {
+        close(m->held_port);
+    }
     rpc_server_free(m->server);
     core_free(m->core);
     if (m->loop != NULL) {
@@ -172,7 +197,10 @@ static enum err start(struct master *m, const struct clock *clock, struct failur
     if (m->loop == NULL) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }
-    enum err e = core_new(m->options, clock, m->loop, &m->core, f);
+    enum err e = hold_port(m, f);
+    if (e == OK) {
+        e = core_new(m->options, clock, m->loop, &m->core, f);
+    }
     if (e == OK) {
         e = serve(m, f);
     }
@@ -205,10 +233,14 @@ enum err master_start(const struct master_options *o, const struct clock *clock,
         return failure_set(ret_failure, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }
     m->options = o;
+    m->held_port = -1;
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->changed, NULL);
     enum err e = start(m, clock, ret_failure);
     if (e != OK) {
+        if (m->held_port >= 0 && o->port_file != NULL) {
+            (void)unlink(o->port_file);
+        }
         if (m->thread_runs) {
             master_stop(m);
         } else {
@@ -235,4 +267,9 @@ void master_stop(struct master *m) {
     }
     log_event(LOG_INFO, "master_stopped", LOG_STR("address", m->address));
     master_free(m);
+}
+
+enum err master_check_database(const struct master_options *o, struct failure *ret_failure) {
+    const struct database_place place = core_database_place(o);
+    return database_check(&place, ret_failure);
 }

@@ -21,4 +21,9 @@ const char *master_address(const struct master *m); // "host:port" as it listens
 // is queued and ends. Returns within seconds. Any thread but the core's. NULL: does nothing.
 void master_stop(struct master *m);
 
+// Looks whether a master could use the database that is configured, and changes nothing. May be
+// called while a master runs. ERR_DATABASE: the failure says what is wrong with it.
+MUST_CHECK enum err master_check_database(const struct master_options *o,
+                                          struct failure *ret_failure);
+
 #endif

@@ -56,6 +56,7 @@ static enum err read_texts(struct config_node *n, struct master_options *o, stru
         {"log_file", &o->log_file},
         {"log_level", &o->log_level},
         {"database", &o->database.url},
+        {"ticket_key", &o->ticket_key},
     };
     enum err e = OK;
     for (size_t i = 0; e == OK && i < sizeof texts / sizeof texts[0]; i++) {

@@ -33,11 +33,12 @@ struct database_options {
 };
 
 struct master_options {
-    const char *name;      // default "master"
-    const char *listen;    // "127.0.0.1:7400"
-    const char *state_dir; // required
-    const char *port_file; // NULL: none
-    const char *log_file;  // NULL: stderr
+    const char *name;       // default "master"
+    const char *listen;     // "127.0.0.1:7400"
+    const char *state_dir;  // required
+    const char *ticket_key; // NULL: "ticket.key" in state_dir
+    const char *port_file;  // NULL: none
+    const char *log_file;   // NULL: stderr
     const char *log_level;
     bool tls;
     const char *tls_certificate, *tls_key, *tls_ca;

@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <time.h>
 #include <unistd.h>
 
 bool standby_wait(void *arg, bool begins) {
@@ -15,6 +16,13 @@ bool standby_wait(void *arg, bool begins) {
         notify_socket_send("READY=1\nSTATUS=standby: another master is active on the database");
     }
     sigset_t pending;
+    sigset_t hangup;
+    const struct timespec now = {0};
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    if (sigtimedwait(&hangup, NULL, &now) == SIGHUP) {
+        log_reopen();
+    }
     return sigpending(&pending) != 0 ||
            (sigismember(&pending, SIGTERM) != 1 && sigismember(&pending, SIGINT) != 1);
 }

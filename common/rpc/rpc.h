@@ -113,13 +113,21 @@ MUST_CHECK enum err rpc_reflection_add(struct rpc_server *s, const void *descrip
 
 // ---- client ----
 // Connects in the background, again and again (backoff 50 ms to 1 s). @tls NULL: plaintext.
+// @addr: "host:port", or up to RPC_ADDRESSES_MAX of them, joined by commas: of a master and its
+// standbys. Calls go to one of them; rpc_unary() tries the others by itself when it cannot be
+// reached, who makes other calls says rpc_channel_next() when one has ended for that reason.
+enum { RPC_ADDRESSES_MAX = 8 };
 struct rpc_channel *rpc_channel_new(const char *addr, const struct rpc_tls *tls);
 // Keepalive on: a silent server is noticed after @keepalive_ms + 5 s. 0: off.
 struct rpc_channel *rpc_channel_new_keepalive(const char *addr, const struct rpc_tls *tls,
                                               int64_t keepalive_ms);
 void rpc_channel_free(struct rpc_channel *c);
+// Calls go to the next address from now on. False: there is only one. Any thread.
+bool rpc_channel_next(struct rpc_channel *c);
+// Where calls go now. Any thread.
+const char *rpc_channel_address(const struct rpc_channel *c);
 // On the loop's thread. @timeout_ms 0: no deadline. @wait_for_ready: wait for a connection
-// rather than failing. NULL: out of memory; no callback comes.
+// rather than failing (if there is only one address). NULL: out of memory; no callback comes.
 struct rpc *rpc_call(struct loop *l, struct rpc_channel *c, const struct rpc_method *m,
                      int64_t timeout_ms, bool wait_for_ready, void *user);
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc/rpc.h"
 
+#include "common/address.h"
 #include "common/cleanup.h"
 #include "common/rpc/failure_message.h"
 #include "common/rpc/rpc_impl.h"
 #include "common/rpc/unpack.h"
 
 #include <grpc/support/time.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +21,10 @@ enum {
 };
 
 struct rpc_channel {
-    grpc_channel *channel;
-    char *addr;
+    grpc_channel *channels[RPC_ADDRESSES_MAX];
+    char *addresses[RPC_ADDRESSES_MAX];
+    unsigned n;
+    atomic_uint current; // modulo n
 };
 
 static grpc_arg int_arg(const char *key, int value) {
@@ -60,28 +64,49 @@ struct rpc_channel *rpc_channel_new(const char *addr, const struct rpc_tls *tls)
 struct rpc_channel *rpc_channel_new_keepalive(const char *addr, const struct rpc_tls *tls,
                                               int64_t keepalive_ms) {
     struct rpc_channel *c = calloc(1, sizeof *c);
-    if (c == NULL || (c->addr = strdup(addr)) == NULL) {
-        free(c);
+    char text[ADDRESS_TEXT_SIZE];
+    if (c == NULL) {
         return NULL;
     }
     grpc_hold();
-    grpc_channel_credentials *credentials =
-        tls != NULL ? rpc_tls_channel_credentials(tls) : grpc_insecure_credentials_create();
-    c->channel = credentials != NULL
-                     ? create_channel(addr, credentials, keepalive_ms)
-                     : grpc_lame_client_channel_create(addr, GRPC_STATUS_UNAUTHENTICATED,
-                                                       "the TLS files cannot be used");
-    grpc_channel_credentials_release(credentials);
+    while (c->n < RPC_ADDRESSES_MAX && address_next(&addr, text)) {
+        if ((c->addresses[c->n] = strdup(text)) == NULL) {
+            break;
+        }
+        grpc_channel_credentials *credentials =
+            tls != NULL ? rpc_tls_channel_credentials(tls) : grpc_insecure_credentials_create();
+        c->channels[c->n] = credentials != NULL
+                                ? create_channel(text, credentials, keepalive_ms)
+                                : grpc_lame_client_channel_create(text, GRPC_STATUS_UNAUTHENTICATED,
+                                                                  "the TLS files cannot be used");
+        grpc_channel_credentials_release(credentials);
+        c->n++;
+    }
+    if (c->n == 0) {
+        rpc_channel_free(c);
+        return NULL;
+    }
     return c;
 }
 
 void rpc_channel_free(struct rpc_channel *c) {
     if (c != NULL) {
-        grpc_channel_destroy(c->channel);
-        free(c->addr);
+        for (unsigned i = 0; i < c->n; i++) {
+            grpc_channel_destroy(c->channels[i]);
+            free(c->addresses[i]);
+        }
         free(c);
         grpc_release();
     }
+}
+
+bool rpc_channel_next(struct rpc_channel *c) {
+    atomic_fetch_add(&c->current, 1);
+    return c->n > 1;
+}
+
+const char *rpc_channel_address(const struct rpc_channel *c) {
+    return c->addresses[atomic_load(&c->current) % c->n];
 }
 
 // ---- calls ----
@@ -105,8 +130,9 @@ struct rpc *rpc_call(struct loop *l, struct rpc_channel *c, const struct rpc_met
                                    gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
     }
     grpc_slice path = grpc_slice_from_copied_string(m->path);
-    r->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, loop_queue(l),
-                                       path, NULL, r->deadline, NULL);
+    grpc_channel *channel = c->channels[atomic_load(&c->current) % c->n];
+    r->call = grpc_channel_create_call(channel, NULL, GRPC_PROPAGATE_DEFAULTS, loop_queue(l), path,
+                                       NULL, r->deadline, NULL);
     grpc_slice_unref(path);
 
     grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
@@ -117,7 +143,7 @@ struct rpc *rpc_call(struct loop *l, struct rpc_channel *c, const struct rpc_met
 
     grpc_op start[2] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},
                         {.op = GRPC_OP_RECV_INITIAL_METADATA}};
-    if (wait_for_ready) {
+    if (wait_for_ready && c->n == 1) {
         start[0].flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
                          GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
     }
@@ -190,16 +216,15 @@ static void unary_closed(struct rpc *r, const struct rpc_status *status) {
     loop_stop(u->loop);
 }
 
-enum err rpc_unary(struct rpc_channel *c, const char *path, const ProtobufCMessage *input,
-                   const ProtobufCMessageDescriptor *output, int64_t timeout_ms,
-                   ProtobufCMessage **ret_reply, struct failure *ret_failure) {
-    const struct rpc_method method = {
-        .path = path, .input = output, .message = unary_message, .closed = unary_closed};
+static enum err unary_once(struct rpc_channel *c, const struct rpc_method *method,
+                           const ProtobufCMessage *input, int64_t timeout_ms,
+                           ProtobufCMessage **ret_reply, struct failure *ret_failure) {
+    const char *addr = rpc_channel_address(c);
     struct unary u = {.loop = loop_new()};
-    struct rpc *r = u.loop != NULL ? rpc_call(u.loop, c, &method, timeout_ms, false, &u) : NULL;
+    struct rpc *r = u.loop != NULL ? rpc_call(u.loop, c, method, timeout_ms, false, &u) : NULL;
     if (r == NULL) {
         loop_free(u.loop);
-        return failure_set(ret_failure, ERR_NO_MEMORY, "call", c->addr, strlen(c->addr), NULL);
+        return failure_set(ret_failure, ERR_NO_MEMORY, "call", addr, strlen(addr), NULL);
     }
     rpc_send(r, input);
     rpc_half_close(r);
@@ -213,11 +238,24 @@ enum err rpc_unary(struct rpc_channel *c, const char *path, const ProtobufCMessa
         protobuf_c_message_free_unpacked(u.reply, NULL);
     }
     if (u.failure.object_len == 0 && strcmp(u.failure.operation, "call") == 0) {
-        u.failure.object_len = strnlen(c->addr, sizeof u.failure.object);
-        memcpy(u.failure.object, c->addr, u.failure.object_len);
+        u.failure.object_len = strnlen(addr, sizeof u.failure.object);
+        memcpy(u.failure.object, addr, u.failure.object_len);
     }
     if (ret_failure != NULL) {
         *ret_failure = u.failure;
     }
     return u.err;
+}
+
+enum err rpc_unary(struct rpc_channel *c, const char *path, const ProtobufCMessage *input,
+                   const ProtobufCMessageDescriptor *output, int64_t timeout_ms,
+                   ProtobufCMessage **ret_reply, struct failure *ret_failure) {
+    const struct rpc_method method = {
+        .path = path, .input = output, .message = unary_message, .closed = unary_closed};
+    enum err e = unary_once(c, &method, input, timeout_ms, ret_reply, ret_failure);
+    for (unsigned i = 1; i < c->n && e == ERR_UNREACHABLE; i++) {
+        rpc_channel_next(c);
+        e = unary_once(c, &method, input, timeout_ms, ret_reply, ret_failure);
+    }
+    return e;
 }

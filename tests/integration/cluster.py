@@ -23,11 +23,12 @@ QUICK = {"master.hold": "4s", "master.lost_after": "2s", "master.reconcile": "2s
 
 class Cluster:
     def __init__(self, binaries, preset, directory, sites=None, volumes=None, settings=None,
-                 environment=None, stores=None, database=None):
+                 environment=None, stores=None, database=None, masters=1):
         """sites: {name: number of agents}; volumes: [(site, name, path)], by default one named
         `data` for each site; settings: {"master.hold": "2s", ...}; stores: {name: URL};
         database: "sqlite", "postgresql" (a new database on this process's server, cluster.postgres)
-        or a URL; by default what $SLUICE_TEST_DATABASE says, or SQLite."""
+        or a URL; by default what $SLUICE_TEST_DATABASE says, or SQLite. masters: more than one share
+        a PostgreSQL database, see active_master()."""
         self.binaries = pathlib.Path(binaries)
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,8 @@ class Cluster:
         for name, url in (stores or {}).items():
             self.command += ["--store", f"{name}={url}"]
         database = database or os.environ.get("SLUICE_TEST_DATABASE", "sqlite")
+        if masters > 1 and database == "sqlite":
+            database = "postgresql"
         self.postgres = None
         if database == "postgresql":
             self.postgres = postgres.shared()
@@ -62,6 +65,8 @@ class Cluster:
         self.database = database
         if database != "sqlite":
             self.command += ["--database", database]
+        if masters > 1:
+            self.command += ["--standbys", str(masters - 1)]
         for key, value in {**PATIENT, **(settings or {})}.items():
             self.command += ["--set", f"{key}={value}"]
         self.process = None
@@ -179,9 +184,29 @@ class Cluster:
     def pid(self, name):
         """The pid of a daemon now ("master" or an agent's name), from its log."""
         for line in reversed(self.log_lines_tolerant(name)):
-            if line.get("event") in ("master_started", "agent_started"):
+            if line.get("event") in ("master_started", "master_standby", "agent_started"):
                 return line["pid"]
         raise AssertionError(f"{name} never started")
+
+    def masters(self):
+        return [master["name"] for master in self.info["masters"]]
+
+    def terms(self):
+        """{master: the highest term that it ever had}."""
+        return {name: max([line["term"] for line in self.log_lines_tolerant(name)
+                           if line.get("event") == "master_started"], default=0) for name in self.masters()}
+
+    def active_master(self):
+        """The master that took over last, and its term."""
+        return max(self.terms().items(), key=lambda item: item[1])
+
+    def standby_masters(self):
+        """Those that wait for it to end."""
+        def waits(name):
+            events = [line.get("event") for line in self.log_lines_tolerant(name)
+                      if line.get("event") in ("master_started", "master_standby")]
+            return events[-1:] == ["master_standby"]
+        return [name for name in self.masters() if waits(name)]
 
     def log_lines_tolerant(self, name):
         lines = []

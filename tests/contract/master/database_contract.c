@@ -35,22 +35,35 @@ void database_world_open(struct database_world *w) {
 }
 
 void database_world_close(struct database_world *w) {
-    database_close(w->database);
-    loop_free(w->loop);
+    if (w->loop != NULL) {
+        database_close(w->database);
+        loop_free(w->loop);
+    }
+    w->database = NULL;
+    w->loop = NULL;
 }
 
 void database_world_kind(const struct database_kind *k) {
     kind_now = k;
 }
 
-int database_world_set_up(void **state) {
+const struct database_kind *database_world_kind_now(void) {
+    return kind_now;
+}
+
+int database_world_set_up_closed(void **state) {
     struct database_world *w = calloc(1, sizeof *w);
     assert_non_null(w);
     snprintf(w->dir, sizeof w->dir, "/tmp/sluice-test-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     w->url = kind_now->make == NULL ? NULL : kind_now->make();
-    database_world_open(w);
     *state = w;
+    return 0;
+}
+
+int database_world_set_up(void **state) {
+    (void)database_world_set_up_closed(state);
+    database_world_open(*state);
     return 0;
 }
 
@@ -71,7 +84,7 @@ static void on_done(void *arg, enum err result) {
     loop_stop(w->loop);
 }
 
-static void commit(struct database_world *w, struct change *c) {
+void database_world_commit(struct database_world *w, struct change *c) {
     database_commit(w->database, c, on_done, w);
     loop_run(w->loop);
 }
@@ -180,7 +193,7 @@ static void what_was_committed_survives_the_process(void **state) {
     struct change *c = change_new();
     struct flow_progress p = {.bytes_done = 1ULL << 50, .listing = true, .wait_us = 3};
     change_plan(c, FLOW_A, text_blob("body"), &p);
-    commit(w, c);
+    database_world_commit(w, c);
     uint64_t term = 0;
     char cluster[IDENT_SIZE];
     struct failure f;
@@ -218,7 +231,7 @@ static void progress_is_thinned_and_state_changes_stay(void **state) {
             .seq = seq, .at_ms = 1, .thin = seq % 100 != 0, .kind = "x", .message = text_blob("m")};
         change_event(c, FLOW_A, &e);
     }
-    commit(w, c);
+    database_world_commit(w, c);
     assert_ok(w->result);
     database_events_read(w->database, FLOW_A, 0, 100000, on_events, w);
     loop_run(w->loop);
@@ -266,7 +279,7 @@ static void answers_come_in_the_order_of_the_questions(void **state) {
 
 static void a_change_without_memory_changes_nothing(void **state) {
     struct database_world *w = *state;
-    commit(w, NULL);
+    database_world_commit(w, NULL);
     assert_err(w->result, ERR_NO_MEMORY);
 }
 
@@ -305,7 +318,7 @@ static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state)
     put_task(c, 4, 1, 2);
     put_task(c, 5, 1, 2);
     change_lease_add(c, FLOW_A, 1, (struct epoch){1, 5}, "agent");
-    commit(w, c);
+    database_world_commit(w, c);
     uint64_t skip[] = {3, 4};
     struct tasks_wanted wanted = {.n = 2, .n_list = 1, .skip = skip, .n_skip = 2};
     database_tasks_load(w->database, FLOW_A, &wanted, on_tasks, w);
@@ -317,7 +330,7 @@ static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state)
     // Those of the older listing go, but for the one that was leased.
     c = change_new();
     change_tasks_drop(c, FLOW_A, 9, 2);
-    commit(w, c);
+    database_world_commit(w, c);
     wanted = (struct tasks_wanted){.n = 10, .n_list = 10};
     database_tasks_load(w->database, FLOW_A, &wanted, on_tasks, w);
     loop_run(w->loop);
@@ -326,7 +339,7 @@ static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state)
     assert_int_equal(w->order, 1);
     c = change_new();
     change_plan_abandon(c, FLOW_A);
-    commit(w, c);
+    database_world_commit(w, c);
     assert_ok(w->result);
     database_tasks_load(w->database, FLOW_A, &(struct tasks_wanted){.n = 10, .max_stage = 2},
                         on_tasks, w);
@@ -334,7 +347,7 @@ static void tasks_are_loaded_by_rank_and_listings_have_their_share(void **state)
     assert_int_equal(w->n_rows, 1);
     c = change_new();
     change_plan_end(c, FLOW_A);
-    commit(w, c);
+    database_world_commit(w, c);
     database_tasks_load(w->database, FLOW_A, &wanted, on_tasks, w);
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 0);
@@ -378,7 +391,7 @@ static void what_was_seen_is_known_until_it_is_dropped(void **state) {
     uint8_t digests[2 * SEEN_BYTES] = {1};
     struct change *c = change_new();
     change_seen_add(c, FLOW_A, 4, digests);
-    commit(w, c);
+    database_world_commit(w, c);
     database_seen_load(w->database, FLOW_A, 4, digests, 2, on_seen, w);
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 2);
@@ -386,7 +399,7 @@ static void what_was_seen_is_known_until_it_is_dropped(void **state) {
     assert_false(w->more);
     c = change_new();
     change_seen_drop(c, FLOW_A, 4);
-    commit(w, c);
+    database_world_commit(w, c);
     database_seen_load(w->database, FLOW_A, 4, digests, 2, on_seen, w);
     loop_run(w->loop);
     assert_false(w->same);
@@ -413,7 +426,7 @@ static void every_row_of_the_planner_comes_back(void **state) {
     change_ack_add(c, &ack);
     change_object_failed(c, FLOW_A, 3, 5, 1, text_blob("p"), text_blob("f"));
     change_outbox_add(c, FLOW_A, 1, false, "http://x", text_blob("b"));
-    commit(w, c);
+    database_world_commit(w, c);
     assert_ok(w->result);
     database_walk_frontier(w->database, FLOW_A, 1, on_walks, w);
     loop_run(w->loop);
@@ -434,7 +447,7 @@ static void every_row_of_the_planner_comes_back(void **state) {
     change_acks_synced(c, FLOW_A, 8, "y", "b");
     change_walk_remove(c, FLOW_A, 5);
     change_failed_drop(c, FLOW_A, 5, 2);
-    commit(w, c);
+    database_world_commit(w, c);
     database_acks_load(w->database, FLOW_A, 8, NULL, 0, 10, on_acks, w);
     loop_run(w->loop);
     assert_int_equal(w->n_rows, 1);

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two masters on one database: the standby takes over, flows end exact, watchers miss nothing."""
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+import trees
+
+QUICK = {"master.hold": "8s", "master.lost_after": "4s", "master.reconcile": "2s", "master.part_bytes": "16MiB",
+         "master.database_session": "2s"}
+
+
+class Watcher:
+    """`sluice watch --json` of a flow, into a file."""
+
+    def __init__(self, cluster, flow, path):
+        self.flow = flow
+        self.path = path
+        with open(path, "wb") as out:
+            self.process = subprocess.Popen([str(cluster.binaries / "sluice"), "watch", "--json", flow], stdout=out,
+                                            stderr=subprocess.DEVNULL, env=cluster.environment)
+
+    def check(self, cluster):
+        """It ended with the flow's end; events came in order, each once; and none is in the flow's log that did not
+        come. (A master that took over numbers on from far above: what was not committed never happened.)"""
+        assert self.process.wait(timeout=cluster.wait_s) == 0, f"watch {self.flow}\n{cluster.log_tail()}"
+        seen = [json.loads(line)["seq"] for line in self.path.read_bytes().splitlines()]
+        assert seen == sorted(set(seen)), f"{self.flow}: {seen}"
+        log = cluster.sluice("log", "--json", self.flow)
+        assert log.returncode == 0, log.stderr
+        stored = [json.loads(line)["seq"] for line in log.stdout.splitlines()]
+        assert set(stored) <= set(seen), f"{self.flow}: saw {seen} of {stored}"
+
+
+def cluster_with_standby(start, **settings):
+    cluster = start(masters=2, settings={**QUICK, **settings})
+    cluster.until(cluster.standby_masters, "the standby")
+    return cluster
+
+
+def begin(cluster, n_flows, n_watchers, files, large_bytes, work):
+    """Flows of small files and a large one each, and watchers that go round them."""
+    flows = []
+    for i in range(n_flows):
+        source = cluster.root("a") / f"tree{i}"
+        trees.hostile(source, files=files, directories=max(2, files // 30), seed=i)
+        trees.write(source / "large", large_bytes + i, seed=i)
+        destination = cluster.root("b") / f"tree{i}"
+        flows.append((cluster.submit(f"a:{source}/", f"b:{destination}"), source, destination))
+    watchers = [Watcher(cluster, flows[i % n_flows][0], work / f"watch{i}") for i in range(n_watchers)]
+    return flows, watchers
+
+
+def under_way(cluster, flows):
+    """Waits until some of the flows moved bytes (or have ended)."""
+    def some():
+        now = [cluster.show(flow) for flow, _, _ in flows[:3]]
+        return any(n["bytes_done"] > 0 or n["state"] != "STARTED" for n in now)
+    cluster.until(some, "bytes to move")
+
+
+def taken_over(cluster, term):
+    cluster.until(lambda: cluster.active_master()[1] > term, "the standby to take over")
+
+
+def check(cluster, flows, watchers):
+    for flow, source, destination in flows:
+        end = cluster.wait(flow)
+        assert (end["state"], end["outcome"]) == ("COMPLETED", "delivered"), end
+        assert end["bytes_done"] == end["bytes_total"]
+        assert trees.differences(source, destination) == ""
+        assert trees.temporaries(destination) == []
+    for watcher in watchers:
+        watcher.check(cluster)
+
+
+def fail_over(cluster, work, n_flows, n_watchers, files, large_bytes, sig):
+    flows, watchers = begin(cluster, n_flows, n_watchers, files, large_bytes, work)
+    under_way(cluster, flows)
+    name, term = cluster.active_master()
+    pid = cluster.kill(name, sig)
+    taken_over(cluster, term)
+    if sig == signal.SIGSTOP:
+        os.kill(pid, signal.SIGCONT)
+        # It finds its session ended, stops acting at once, and is started again as a standby.
+        cluster.until(lambda: cluster.pid(name) != pid and name in cluster.standby_masters(),
+                      "the master that was stopped to become the standby")
+        events = [line.get("event") for line in cluster.log_lines_tolerant(name)]
+        assert "master_stops_acting" in events
+    check(cluster, flows, watchers)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_standby_takes_over(start, work, scale, sig):
+    cluster = cluster_with_standby(start)
+    fail_over(cluster, work, 5, 10, 600 // scale, (60 << 20) // scale, sig)
+
+
+@pytest.mark.large
+@pytest.mark.release_only
+def test_a_standby_takes_over_a_hundred_flows(start, work):
+    cluster = cluster_with_standby(start)
+    fail_over(cluster, work, 100, 50, 200, 8 << 20, signal.SIGKILL)
+
+
+def test_back_and_forth(start, work, scale):
+    """Each of the two takes over from the other, again and again, in the middle of the same flows."""
+    cluster = cluster_with_standby(start)
+    flows, watchers = begin(cluster, 2, 4, 1500 // scale, (200 << 20) // scale, work)
+    under_way(cluster, flows)
+    for _ in range(4):
+        name, term = cluster.active_master()
+        cluster.kill(name)
+        taken_over(cluster, term)
+        cluster.until(lambda name=name: name in cluster.standby_masters(), f"{name} to stand by")
+    check(cluster, flows, watchers)
+
+
+def test_a_clean_stop_hands_over(start, work, scale):
+    cluster = cluster_with_standby(start)
+    flows, watchers = begin(cluster, 2, 2, 600 // scale, (100 << 20) // scale, work)
+    under_way(cluster, flows)
+    name, term = cluster.active_master()
+    cluster.kill(name, signal.SIGTERM)
+    taken_over(cluster, term)
+    check(cluster, flows, watchers)
+
+
+def test_a_database_that_crashes_is_waited_for(start, work, scale):
+    """The server is gone for a while: nothing new is taken, nothing is lost, and the same master goes on."""
+    cluster = start(database="postgresql", settings=QUICK)
+    flows, watchers = begin(cluster, 2, 2, 1500 // scale, (100 << 20) // scale, work)
+    under_way(cluster, flows)
+    pid = cluster.pid("master")
+    for _ in range(3):
+        cluster.postgres.stop()
+        cluster.until(lambda: [line for line in cluster.log_lines("master") if line["event"] == "database_trouble"],
+                      "the master to notice")
+        cluster.postgres.start()
+    check(cluster, flows, watchers)
+    assert cluster.pid("master") == pid
