@@ -374,7 +374,7 @@ static void store(struct credentials *cs, const char *name, const struct credent
     struct change *c = change_new();
     enum err e = u == NULL ? failure_set(&f, ERR_NO_MEMORY, "store credentials", NULL, 0, NULL)
                            : begin(cs, name, keys, u, c, &f);
-    if (e != OK) {
+    if (u == NULL || e != OK) {
         change_free(c);
         if (u != NULL) {
             credential_free(u->new);
