@@ -26,10 +26,11 @@ enum {
     TABLE_MAX_BYTES = 240 * 1024, // leaves room for the rest of a spec
     LISTS_MAX = 8,                // LIST tasks of a flow at a time
     LIST_MAX_DIRECTORIES = 64,
-    PARTS_AHEAD = 256,          // PART tasks of one object at a time
-    LOAD_MAX = 64,              // tasks loaded at a time
-    SPECS_MAX_BYTES = 32 << 20, // of a flow, in memory
-    DIRMETA_TASKS = 8,          // at a time
+    PARTS_AHEAD = 256, // PART tasks of one object at a time
+    LOAD_MAX = 64,     // tasks loaded at a time
+    // Of a flow, in memory: a hundred batches of a thousand objects.
+    SPECS_MAX_BYTES = 8 << 20,
+    DIRMETA_TASKS = 8, // at a time
 };
 
 struct planner {
@@ -239,6 +240,8 @@ void work_add_task(struct work *w, struct task_row *row, struct blob table);
 void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_task);
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
 uint32_t plan_retries(const struct plan *pl);
+// Fewer where a disk is full: that does not pass within the seconds that retries take.
+uint32_t plan_retries_after(const struct plan *pl, enum err why);
 bool plan_skips_identical(const struct plan *pl);
 bool plan_copies_within_store(const struct plan *pl); // no byte passes here: there are no digests
 uint64_t plan_large_bytes(const struct plan *pl);     // objects above this are moved in parts

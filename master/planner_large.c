@@ -268,7 +268,7 @@ void large_regenerate(struct work *w, struct large *l, const struct failure *why
                       bool stat) {
     struct plan *pl = w->plan;
     struct planner *p = pl->planner;
-    if (l->row.attempt >= plan_retries(pl)) {
+    if (l->row.attempt >= plan_retries_after(pl, why->err)) {
         large_failed(w, l, why, agent);
         return;
     }

@@ -232,7 +232,7 @@ static bool part_falls_short(struct work *w, const struct outcome *o, struct lar
     }
     bool may = !failed || o->lacks_credentials ||
                ((o->retryable || f.err == ERR_INTERNAL) &&
-                (done > 0 || o->task->row.attempt < plan_retries(w->plan)));
+                (done > 0 || o->task->row.attempt < plan_retries_after(w->plan, f.err)));
     if (!may) {
         large_failed(w, l, &f, o->failure_agent);
         return false;

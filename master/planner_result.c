@@ -109,7 +109,8 @@ void work_conclude(struct work *w, struct planned_task *t, struct epoch epoch) {
 
 bool outcome_may_retry(const struct outcome *o) {
     return o->lacks_credentials ||
-           (o->retryable && o->task->row.attempt < plan_retries(o->task->plan));
+           (o->retryable &&
+            o->task->row.attempt < plan_retries_after(o->task->plan, o->failure.err));
 }
 
 static void set_avoid(struct task_row *row, const struct outcome *o) {
@@ -202,7 +203,7 @@ static void object_failed(struct ending *e, const struct object_entry *o,
     }
     if (out->lacks_credentials && flow_may_lack_credentials(e->w->plan->flow, f.err)) {
         keep(e, &e->rest, o, &e->rest_bytes);
-    } else if (retryable && out->task->row.attempt < plan_retries(e->w->plan)) {
+    } else if (retryable && out->task->row.attempt < plan_retries_after(e->w->plan, f.err)) {
         e->again_why = f.err;
         keep(e, &e->again, o, &e->again_bytes);
     } else if (!e->stale) {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BACKOFF_FIRST_MS = 500, BACKOFF_MAX_MS = 30000 };
+enum { BACKOFF_FIRST_MS = 500, BACKOFF_MAX_MS = 30000, FULL_ATTEMPTS = 2 };
 
 static const Sluice__V1__FlowSpec *flow_spec_of(const struct plan *pl) {
     return pl->flow->spec;
@@ -49,6 +49,14 @@ uint64_t plan_part_align(const struct plan *pl, uint64_t object_bytes) {
 
 bool plan_skips_identical(const struct plan *pl) {
     return flow_spec_of(pl)->sync;
+}
+
+uint32_t plan_retries_after(const struct plan *pl, enum err why) {
+    const Sluice__V1__FlowLimits *limits = flow_spec_of(pl)->limits;
+    bool asked_for = limits != NULL && limits->retries > 0;
+    bool full = why == ERR_NO_SPACE || why == ERR_QUOTA;
+    uint32_t all = plan_retries(pl);
+    return full && !asked_for && all > FULL_ATTEMPTS ? FULL_ATTEMPTS : all;
 }
 
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why) {
