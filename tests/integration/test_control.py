@@ -149,6 +149,7 @@ def database_mib(cluster):
     return sum(path.stat().st_size for path in directory.glob("sluice.db*")) >> 20
 
 
+NOISE_MIB = 8  # between two runs of the same
 POOL_MIB = 8 * 256 // 1024  # slots times buffer, by default
 
 
@@ -177,4 +178,4 @@ def test_memory_does_not_grow_with_the_number_of_objects(start, counts):
     fewest, most = peaks[counts[0]], peaks[counts[-1]]
     for name, peak in most.items():
         assert peak < (256 if name == "master" else 128 + POOL_MIB), peaks
-        assert peak <= 1.2 * fewest[name], peaks
+        assert peak <= 1.2 * fewest[name] + NOISE_MIB, peaks
