@@ -8,9 +8,12 @@
 #include "master/master.h"
 
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { MMAP_FROM_BYTES = 32 << 10 };
 
 static const char usage[] =
     "usage: sluice-master --config FILE [--check|--check-database]\n"
@@ -39,6 +42,9 @@ static int run(const struct master_options *o) {
     int sig = 0;
     daemon_block_signals(&set); // before any thread starts
     daemon_raise_descriptor_limit();
+    // Blobs of tasks and pages go from thread to thread: larger ones come from the system and go
+    // back to it, instead of leaving holes in the heaps of all of them.
+    (void)mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES);
     enum log_level level;
     if (log_open(o->log_file, "sluice-master", o->name, &f) != OK) {
         return complain(&f, NULL);

@@ -26,10 +26,11 @@ enum {
     TABLE_MAX_BYTES = 240 * 1024, // leaves room for the rest of a spec
     LISTS_MAX = 8,                // LIST tasks of a flow at a time
     LIST_MAX_DIRECTORIES = 64,
-    PARTS_AHEAD = 256,          // PART tasks of one object at a time
-    LOAD_MAX = 64,              // tasks loaded at a time
-    SPECS_MAX_BYTES = 32 << 20, // of a flow, in memory
-    DIRMETA_TASKS = 8,          // at a time
+    PARTS_AHEAD = 256, // PART tasks of one object at a time
+    LOAD_MAX = 64,     // tasks loaded at a time
+    // Of a flow, in memory: a hundred batches of a thousand objects.
+    SPECS_MAX_BYTES = 8 << 20,
+    DIRMETA_TASKS = 8, // at a time
 };
 
 struct planner {
@@ -240,8 +241,9 @@ void work_add_task(struct work *w, struct task_row *row, struct blob table);
 void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_task);
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
 uint32_t plan_retries(const struct plan *pl);
-// Has @attempts failed attempts of one thing left another one, and the flow's budget as well?
-bool plan_may_retry(const struct plan *pl, uint32_t attempts);
+// Has what failed by @why, after @attempts of them, another attempt left, and the flow's budget as
+// well? A full disk has fewer: that does not pass within the seconds that retries take.
+bool plan_may_retry(const struct plan *pl, uint32_t attempts, enum err why);
 void plan_count_retry(struct plan *pl);
 bool plan_skips_identical(const struct plan *pl);
 bool plan_copies_within_store(const struct plan *pl); // no byte passes here: there are no digests

@@ -268,7 +268,7 @@ void large_regenerate(struct work *w, struct large *l, const struct failure *why
                       bool stat) {
     struct plan *pl = w->plan;
     struct planner *p = pl->planner;
-    if (!plan_may_retry(pl, l->row.attempt)) {
+    if (!plan_may_retry(pl, l->row.attempt, why->err)) {
         large_failed(w, l, why, agent);
         return;
     }

@@ -233,7 +233,7 @@ static bool part_falls_short(struct work *w, const struct outcome *o, struct lar
     }
     bool may = !failed || o->lacks_credentials ||
                ((o->retryable || f.err == ERR_INTERNAL) &&
-                plan_may_retry(w->plan, done > 0 ? 0 : o->task->row.attempt));
+                plan_may_retry(w->plan, done > 0 ? 0 : o->task->row.attempt, f.err));
     if (!may) {
         large_failed(w, l, &f, o->failure_agent);
         return false;

@@ -16,8 +16,8 @@ static void path_of(const struct planned_task *t, size_t index, struct object_en
 static bool give_back(struct work *w, const struct outcome *o, struct directory *d, size_t index) {
     struct plan *pl = w->plan;
     bool failed = o->failure.err != OK;
-    bool again =
-        !failed || o->lacks_credentials || (o->retryable && plan_may_retry(pl, d->row.attempt + 1));
+    bool again = !failed || o->lacks_credentials ||
+                 (o->retryable && plan_may_retry(pl, d->row.attempt + 1, o->failure.err));
     if (!again && d->row.depth == 0) {
         return false;
     }

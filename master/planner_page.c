@@ -251,7 +251,7 @@ static bool directory_failed(struct work *w, const struct page *page, struct dir
     struct plan *pl = w->plan;
     struct failure f;
     failure_from_message(m, &f);
-    if (err_retry_class(f.err) != RETRY_NEVER && plan_may_retry(pl, d->row.attempt + 1)) {
+    if (err_retry_class(f.err) != RETRY_NEVER && plan_may_retry(pl, d->row.attempt + 1, f.err)) {
         d->row.attempt++;
         plan_count_retry(pl);
         d->row.state = WALK_FRONTIER;

@@ -109,7 +109,7 @@ void work_conclude(struct work *w, struct planned_task *t, struct epoch epoch) {
 
 bool outcome_may_retry(const struct outcome *o) {
     return o->lacks_credentials ||
-           (o->retryable && plan_may_retry(o->task->plan, o->task->row.attempt));
+           (o->retryable && plan_may_retry(o->task->plan, o->task->row.attempt, o->failure.err));
 }
 
 static void set_avoid(struct task_row *row, const struct outcome *o) {
@@ -204,7 +204,7 @@ static void object_failed(struct ending *e, const struct object_entry *o,
     }
     if (out->lacks_credentials && flow_may_lack_credentials(e->w->plan->flow, f.err)) {
         keep(e, &e->rest, o, &e->rest_bytes);
-    } else if (retryable && plan_may_retry(e->w->plan, out->task->row.attempt)) {
+    } else if (retryable && plan_may_retry(e->w->plan, out->task->row.attempt, f.err)) {
         e->again_why = f.err;
         keep(e, &e->again, o, &e->again_bytes);
     } else if (!e->stale) {

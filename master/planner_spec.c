@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BACKOFF_FIRST_MS = 500, BACKOFF_MAX_MS = 30000 };
+enum { BACKOFF_FIRST_MS = 500, BACKOFF_MAX_MS = 30000, FULL_ATTEMPTS = 2 };
 
 static const Sluice__V1__FlowSpec *flow_spec_of(const struct plan *pl) {
     return pl->flow->spec;
@@ -18,11 +18,6 @@ uint32_t plan_retries(const struct plan *pl) {
     const Sluice__V1__FlowLimits *limits = flow_spec_of(pl)->limits;
     uint32_t usual = pl->planner->core->options->task_retries;
     return limits != NULL && limits->retries > 0 ? limits->retries : usual > 0 ? usual : 5;
-}
-
-bool plan_may_retry(const struct plan *pl, uint32_t attempts) {
-    uint32_t of_flow = pl->planner->core->options->retries_per_flow;
-    return attempts < plan_retries(pl) && (of_flow == 0 || pl->body.n_retries < of_flow);
 }
 
 void plan_count_retry(struct plan *pl) {
@@ -63,6 +58,19 @@ uint64_t plan_part_align(const struct plan *pl, uint64_t object_bytes) {
 
 bool plan_skips_identical(const struct plan *pl) {
     return flow_spec_of(pl)->sync;
+}
+
+static uint32_t retries_after(const struct plan *pl, enum err why) {
+    const Sluice__V1__FlowLimits *limits = flow_spec_of(pl)->limits;
+    bool asked_for = limits != NULL && limits->retries > 0;
+    bool full = why == ERR_NO_SPACE || why == ERR_QUOTA;
+    uint32_t all = plan_retries(pl);
+    return full && !asked_for && all > FULL_ATTEMPTS ? FULL_ATTEMPTS : all;
+}
+
+bool plan_may_retry(const struct plan *pl, uint32_t attempts, enum err why) {
+    uint32_t of_flow = pl->planner->core->options->retries_per_flow;
+    return attempts < retries_after(pl, why) && (of_flow == 0 || pl->body.n_retries < of_flow);
 }
 
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why) {

@@ -164,11 +164,11 @@ class Cluster:
 
         return self.until(final, f"the end of {flow}", timeout)
 
-    def until(self, condition, what, timeout=None):
-        """Looks, whenever a daemon wrote to its log (it logs all that matters), or a second has gone by,
-        until the condition gives something true, and returns that."""
+    def until(self, condition, what, timeout=None, below="log"):
+        """Looks, whenever a daemon wrote to its log (it logs all that matters; below="state/master": to
+        SQLite's database), or a second has gone by, until the condition gives something true, and returns that."""
         deadline = time.monotonic() + (timeout or self.wait_s)
-        with Changes(self.directory / "up" / "log") as changes:
+        with Changes(self.directory / "up" / below) as changes:
             while True:
                 result = condition()
                 if result:
@@ -246,17 +246,6 @@ class Cluster:
     def stored_tasks(self):
         """Those that the database does not know to have ended."""
         return set(self.stored("SELECT task_id FROM task_state"))
-
-    def until_stored(self, query, at_least, what):
-        """Asks after each write to the database (PostgreSQL: to a log), until the number is there."""
-        if self.postgres:
-            self.until(lambda: self.stored(query)[0] >= at_least, what)
-            return
-        deadline = time.monotonic() + self.wait_s
-        with Changes(self.directory / "up" / "state" / "master") as changes:
-            while self.stored(query)[0] < at_least:
-                assert time.monotonic() < deadline, f"gave up waiting for {what}\n{self.log_tail()}"
-                changes.wait(1)
 
     def agents(self, site=None):
         return [agent["name"] for agent in self.info["agents"] if site in (None, agent["site"])]

@@ -31,8 +31,11 @@ def test_a_kill_while_a_large_directory_is_listed(start, scale, side, n):
     n = n // scale
     crowd(source / "crowd", n)
     flow = cluster.submit(f"a:{source}/", f"b:{destination}")
-    # Some pages are stored, which are a thousand entries each, and the last is not.
-    cluster.until_stored("SELECT count(*) FROM task_state", 3, "a part of the listing")
+    def is_listed_in_part():
+        now = cluster.show(flow)
+        return now["objects_total"] > n // 20 or not now["listing"]
+
+    cluster.until(is_listed_in_part, "a part of the listing", below="state/master")
     names = {"master": ["master"], "all": ["master", *cluster.agents()]}.get(side) or cluster.agents(side)
     for name in names:
         cluster.kill(name)
@@ -146,6 +149,7 @@ def database_mib(cluster):
     return sum(path.stat().st_size for path in directory.glob("sluice.db*")) >> 20
 
 
+NOISE_MIB = 8  # between two runs of the same
 POOL_MIB = 8 * 256 // 1024  # slots times buffer, by default
 
 
@@ -174,4 +178,4 @@ def test_memory_does_not_grow_with_the_number_of_objects(start, counts):
     fewest, most = peaks[counts[0]], peaks[counts[-1]]
     for name, peak in most.items():
         assert peak < (256 if name == "master" else 128 + POOL_MIB), peaks
-        assert peak <= 1.2 * fewest[name], peaks
+        assert peak <= 1.2 * fewest[name] + NOISE_MIB, peaks

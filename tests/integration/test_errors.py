@@ -85,6 +85,9 @@ def test_a_full_disk_at_the_destination(start, work):
         assert done.returncode == 1, done.stderr
         assert b"space" in done.stderr.lower()
         assert os.listdir(small) == [], "nothing half-written stays"
+        tries = [line for name in cluster.agents("b") for line in cluster.log_lines(name)
+                 if line["event"] == "task_failed"]
+        assert len(tries) <= 2, "a full disk is not tried again and again"
         cluster.stop()
     finally:
         subprocess.run(["umount", "-l", small], check=True)
