@@ -266,6 +266,9 @@ static bool add_task(struct plan *pl, const struct task_row *row) {
 
 // False: its listing has begun again since this was read.
 static bool is_current(struct plan *pl, const struct task_row *row) {
+    if (row->stage == STAGE_CLEANUP) {
+        return true; // what was left is to go, whatever became of the listing
+    }
     const struct directory *d =
         row->walk != 0 && row->walk != UINT64_MAX ? directory_find(pl, row->walk) : NULL;
     return d == NULL || d->row.generation <= row->generation;

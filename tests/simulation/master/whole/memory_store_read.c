@@ -162,7 +162,8 @@ static void read_acks(struct memory_store *s, struct query *q, struct arena *a) 
     size_t cap = 0;
     for (size_t i = 0; i < o->n_acks; i++) {
         const struct ack_row *r = &o->acks[i];
-        if (r->offset < q->from || (q->text != NULL && (r->synced || strcmp(r->agent, q->text)))) {
+        if (r->offset < q->from ||
+            (q->text != NULL && (r->synced || strcmp(r->agent, q->text) != 0))) {
             continue;
         }
         if (q->n_rows == q->limit) {

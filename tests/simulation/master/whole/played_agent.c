@@ -128,6 +128,7 @@ void result_keep(struct world *w, uint32_t i, struct kept *k) {
         a->kept = must(realloc(a->kept, a->cap_kept * sizeof *a->kept));
     }
     k->number = ++a->next_number;
+    k->agent = i;
     k->m.number = k->number;
     a->kept[a->n_kept++] = k;
     trace("kept", i, k->lease.task_id, k->number << 8 | (k->m.released ? 1 : 0));

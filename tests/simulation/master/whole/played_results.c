@@ -24,12 +24,6 @@ bool result_was_judged(const struct world *w, struct agent *a, uint64_t number) 
            (k->term == w->term && k->state != KEPT_NEW && k->state != KEPT_AGAIN);
 }
 
-struct answer {
-    struct world *world;
-    uint32_t agent;
-    uint64_t number, term;
-};
-
 static void is_stored(struct world *w, uint32_t i, struct kept *k) {
     struct agent *a = &w->agents[i];
     uint64_t before = a->committed_through;
@@ -50,14 +44,10 @@ static void is_stored(struct world *w, uint32_t i, struct kept *k) {
     }
 }
 
+// It is kept until its agent was told, which is after this; a master that dies says nothing.
 static void stored(void *arg) {
-    struct answer *x = arg;
-    struct world *w = x->world;
-    struct kept *k = w->up && x->term == w->term ? kept_of(&w->agents[x->agent], x->number) : NULL;
-    if (k != NULL) {
-        is_stored(w, x->agent, k);
-    }
-    free(x);
+    struct kept *k = arg;
+    is_stored(the, k->agent, k);
 }
 
 void result_accepted(struct world *w, uint64_t task, struct epoch epoch) {
@@ -99,9 +89,7 @@ static enum err judge(struct world *w, uint32_t i, struct kept *k) {
     k->state = e == ERR_AGAIN ? KEPT_AGAIN : KEPT_STORING;
     if (e == OK) {
         result_accepted(w, k->lease.task_id, epoch);
-        struct answer *x = must(malloc(sizeof *x));
-        *x = (struct answer){w, i, k->number, w->term};
-        planner_result(w->core.planner, a->name, m, stored, x);
+        planner_result(w->core.planner, a->name, m, stored, k);
     } else if (e == ERR_FENCED) {
         is_stored(w, i, k);
     }

@@ -80,6 +80,7 @@ struct inode {
 // ---- agents ----
 struct kept { // a result in the journal
     uint64_t number;
+    uint32_t agent;
     enum {
         KEPT_NEW,
         KEPT_AGAIN,
