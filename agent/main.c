@@ -3,10 +3,10 @@
 #include "agent/agent.h"
 #include "common/config.h"
 #include "common/daemon.h"
+#include "common/daemon_arguments.h"
 #include "common/log.h"
 #include "common/notify_socket.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
 
@@ -49,28 +49,11 @@ static int run(const struct agent_options *o, int signal_fd) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"check", no_argument, NULL, 'k'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
-    const char *path = NULL;
-    bool check = false;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'c') {
-            path = optarg;
-        } else if (c == 'k') {
-            check = true;
-        } else if (c == 'h' || c == 'v') {
-            fputs(c == 'h' ? usage : "sluice-agent " SLUICE_VERSION "\n", stdout);
-            return 0;
-        } else {
-            return EXIT_USAGE;
-        }
-    }
-    if (path == NULL || optind != argc) {
-        fputs(usage, stderr);
-        return EXIT_USAGE;
+    struct daemon_arguments arguments;
+    int code;
+    if (!daemon_arguments_read(argc, argv, "sluice-agent " SLUICE_VERSION "\n", usage, false,
+                               &arguments, &code)) {
+        return code;
     }
     sigset_t set;
     daemon_block_signals(&set); // before any thread starts
@@ -78,14 +61,18 @@ int main(int argc, char **argv) {
     struct failure f = {0};
     struct config *config = NULL;
     struct agent_options o = {0};
-    enum err e = config_load(path, &config, &f);
+    enum err e = config_load(arguments.config, &config, &f);
     if (e == OK) {
         e = agent_options_read(config, &o, &f);
     }
-    if (e == OK && check) {
+    if (e == OK && arguments.action == DAEMON_CHECK) {
         e = agent_check(&o, &f);
     }
-    int code = e != OK ? complain(&f) : check ? 0 : run(&o, signalfd(-1, &set, SFD_CLOEXEC));
+    if (e != OK) {
+        code = complain(&f);
+    } else {
+        code = arguments.action == DAEMON_CHECK ? 0 : run(&o, signalfd(-1, &set, SFD_CLOEXEC));
+    }
     config_free(config);
     return code;
 }

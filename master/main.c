@@ -3,11 +3,11 @@
 #include "common/cleanup.h"
 #include "common/config.h"
 #include "common/daemon.h"
+#include "common/daemon_arguments.h"
 #include "common/log.h"
 #include "common/notify_socket.h"
 #include "master/master.h"
 
-#include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -66,39 +66,24 @@ static int run(const struct master_options *o) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},   {"check", no_argument, NULL, 'k'},
-        {"check-database", no_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},        {NULL, 0, NULL, 0}};
-    const char *path = NULL;
-    int only = 0; // 'k', 'd'
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'c') {
-            path = optarg;
-        } else if (c == 'k' || c == 'd') {
-            only = c;
-        } else if (c == 'h' || c == 'v') {
-            fputs(c == 'h' ? usage : "sluice-master " SLUICE_VERSION "\n", stdout);
-            return 0;
-        } else {
-            return EXIT_USAGE;
-        }
-    }
-    if (path == NULL || optind != argc) {
-        fputs(usage, stderr);
-        return EXIT_USAGE;
+    struct daemon_arguments arguments;
+    int code;
+    if (!daemon_arguments_read(argc, argv, "sluice-master " SLUICE_VERSION "\n", usage, true,
+                               &arguments, &code)) {
+        return code;
     }
     struct failure f = {0};
     struct config *config = NULL;
     struct master_options o = {0};
-    if (config_load(path, &config, &f) != OK || master_options_read(config, &o, &f) != OK) {
+    if (config_load(arguments.config, &config, &f) != OK ||
+        master_options_read(config, &o, &f) != OK) {
         config_free(config);
         return complain(&f, NULL);
     }
-    int code = 0;
-    if (only == 'd') {
+    code = 0;
+    if (arguments.action == DAEMON_CHECK_DATABASE) {
         code = master_check_database(&o, &f) == OK ? 0 : complain(&f, NULL);
-    } else if (only == 0) {
+    } else if (arguments.action == DAEMON_RUN) {
         code = run(&o);
     }
     config_free(config);

@@ -240,7 +240,6 @@ MUST_CHECK enum err entry_table(const struct object_entry *e, struct blob *ret_t
 void work_add_task(struct work *w, struct task_row *row, struct blob table);
 void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_task);
 int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
-uint32_t plan_retries(const struct plan *pl);
 // Has what failed by @why, after @attempts of them, another attempt left, and the flow's budget as
 // well? A full disk has fewer: that does not pass within the seconds that retries take.
 bool plan_may_retry(const struct plan *pl, uint32_t attempts, enum err why);

@@ -14,7 +14,7 @@ static const Sluice__V1__FlowSpec *flow_spec_of(const struct plan *pl) {
     return pl->flow->spec;
 }
 
-uint32_t plan_retries(const struct plan *pl) {
+static uint32_t plan_retries(const struct plan *pl) {
     const Sluice__V1__FlowLimits *limits = flow_spec_of(pl)->limits;
     uint32_t usual = pl->planner->core->options->task_retries;
     return limits != NULL && limits->retries > 0 ? limits->retries : usual > 0 ? usual : 5;
