@@ -10,7 +10,7 @@
 #include <sys/random.h>
 #include <utlist.h>
 
-enum { NONCE_BYTES = 16, ROUND_MS = 3000, MAX_FAILED_ROUNDS = 3 };
+enum { NONCE_BYTES = 16, ROUND_MS = 3000, AGAIN_MS = 3000, MAX_FAILED_ROUNDS = 3 };
 enum phase { PHASE_REST, PHASE_WRITING, PHASE_READING };
 
 // The volume of one name at one site, as far as its agents are connected.
@@ -88,6 +88,7 @@ static void judge(struct volume_set *s, struct agent_volume *v, enum proof_state
         return;
     }
     v->proof = to;
+    v->unproven = false;
     v->silent_rounds = 0;
     log_event(to == PROOF_LOCAL ? LOG_WARN : LOG_INFO,
               to == PROOF_LOCAL ? "volume_local" : "volume_shared", LOG_STR("site", s->site),
@@ -116,6 +117,36 @@ static void all_pending_are_local(struct volume_set *s, const char *why) {
     }
 }
 
+// A full disk takes no proof, and passes: what could not be written is tried again, for ever.
+static void nobody_can_write(struct volume_set *s) {
+    bool may_pass = false;
+    struct agent_volume *v;
+    DL_FOREACH2(s->members, v, set_next) {
+        may_pass = may_pass || v->cannot_write;
+    }
+    DL_FOREACH2(s->members, v, set_next) {
+        if (v->proof == PROOF_PENDING) {
+            judge(s, v, PROOF_LOCAL, "no agent can write a proof there");
+            v->unproven = may_pass;
+        }
+    }
+    if (may_pass) {
+        loop_timer_arm(s->deadline, AGAIN_MS);
+    }
+}
+
+static void try_again(struct volume_set *s) {
+    struct agent_volume *v;
+    DL_FOREACH2(s->members, v, set_next) {
+        v->cannot_write = false;
+        if (v->unproven) {
+            v->unproven = false;
+            v->proof = PROOF_PENDING;
+        }
+    }
+    begin(s);
+}
+
 static struct agent_volume *choose_writer(const struct volume_set *s) {
     struct agent_volume *v, *best = NULL;
     DL_FOREACH2(s->members, v, set_next) {
@@ -140,10 +171,13 @@ static void begin(struct volume_set *s) {
         return;
     }
     s->writer = choose_writer(s);
-    if (s->writer == NULL || s->n_failed_rounds >= MAX_FAILED_ROUNDS) {
-        all_pending_are_local(s, s->writer == NULL
-                                     ? "no agent can write a proof there"
-                                     : "what one agent writes there, others do not see");
+    if (s->writer == NULL) {
+        s->n_failed_rounds = 0;
+        nobody_can_write(s);
+        return;
+    }
+    if (s->n_failed_rounds >= MAX_FAILED_ROUNDS) {
+        all_pending_are_local(s, "what one agent writes there, others do not see");
         s->writer = NULL;
         s->n_failed_rounds = 0;
         return;
@@ -273,7 +307,7 @@ static void round_is_late(void *arg) {
     } else if (s->phase == PHASE_READING) {
         finish(s);
     } else {
-        begin(s);
+        try_again(s);
     }
     core_dispatch(c);
 }
@@ -329,7 +363,7 @@ enum err volume_proofs_join(struct volume_proofs *p, struct agent_volume *v) {
     v->set = s;
     v->proof = PROOF_PENDING;
     v->answer = ANSWER_NONE;
-    v->cannot_write = false;
+    v->cannot_write = v->unproven = false;
     v->silent_rounds = 0;
     DL_APPEND2(s->members, v, set_prev, set_next);
     return OK;

@@ -118,7 +118,10 @@ static void prove(struct fake_agent *a, const Sluice__V1__ProveVolume *m) {
     assert_int_equal(m->nonce.len, 16);
     p.volume = m->volume;
     p.nonce = m->nonce;
-    if (m->write) {
+    static char full[] = "no space left on device";
+    if (m->write && a->is_full) {
+        p.error = full;
+    } else if (m->write) {
         memcpy(written[a->storage], m->nonce.data, 16);
         p.wrote = true;
     } else {

@@ -22,6 +22,7 @@ struct fake_agent {
     char name[32], site[32], incarnation[IDENT_SIZE];
     int storage; // agents with the same one see each other's files
     bool writable;
+    bool is_full;                             // takes no proof of its volume
     const char *root;                         // of the volume "data"
     struct fake_lease holds[FAKE_MAX_LEASES]; // told when it registers
     size_t n_holds;

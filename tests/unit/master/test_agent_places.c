@@ -47,6 +47,30 @@ static void agents_that_see_different_things_do_not(void **state) {
     assert_string_equal(p.agent, "b2");
 }
 
+static bool resolves(const void *text) {
+    struct place p;
+    struct failure f;
+    return resolve(text, true, &p, &f) == OK;
+}
+
+static void a_full_disk_takes_a_proof_when_it_has_room_again(void **state) {
+    (void)state;
+    struct place p;
+    struct failure f;
+    b1.is_full = b2.is_full = true;
+    fake_up(&b1);
+    fake_up(&b2);
+    wait_until(resolves_somehow, "b:/data/x");
+    if (resolve("b:/data/x", true, &p, &f) == OK) { // b1 was alone when it was asked
+        fake_cut(&b1);
+        fake_up(&b1);
+        wait_until(resolves_somehow, "b:/data/x");
+    }
+    assert_err(resolve("b:/data/x", true, &p, &f), ERR_NOT_SHARED);
+    b1.is_full = b2.is_full = false;
+    wait_until(resolves, "b:/data/x");
+}
+
 static void what_cannot_be_resolved_says_what_there_is(void **state) {
     (void)state;
     struct place p;
@@ -73,6 +97,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(agents_that_see_the_same_share_a_volume),
         CASE(agents_that_see_different_things_do_not),
+        CASE(a_full_disk_takes_a_proof_when_it_has_room_again),
         CASE(what_cannot_be_resolved_says_what_there_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
