@@ -126,9 +126,9 @@ class Hand:
     def _start_again(self, daemon, process, for_s):
         if process.poll() is None:
             self.later(0.1, lambda: self._start_again(daemon, process, for_s))
-        elif daemon.process is process and process.returncode == 0:
-            self.later(for_s, daemon.start)
-        elif process.returncode not in (0, -signal.SIGKILL):
+        elif daemon.process is process and process.returncode in (0, -signal.SIGTERM):
+            self.later(for_s, daemon.start)  # SIGTERM itself ends one that has hardly begun to start
+        elif process.returncode not in (0, -signal.SIGTERM, -signal.SIGKILL):
             raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
 
     def stop(self, what, trouble):
