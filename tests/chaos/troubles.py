@@ -128,6 +128,8 @@ class Hand:
             self.later(0.1, lambda: self._start_again(daemon, process, for_s))
         elif daemon.process is process and process.returncode in (0, -signal.SIGTERM):
             self.later(for_s, daemon.start)  # SIGTERM itself ends one that has hardly begun to start
+        elif self.cluster.database and process.returncode == 1:
+            pass  # it found no database: the round's supervision starts it
         elif process.returncode not in (0, -signal.SIGTERM, -signal.SIGKILL):
             raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
 
