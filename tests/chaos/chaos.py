@@ -130,6 +130,7 @@ def work_off(options, seeds, rows):
             left -= 1
             if row["violations"]:
                 stage.cluster.abandon()
+                postgres.end_shared()  # it may be stopped
                 row["kept"] = str(stage.keep(seed))
             elif left == 0 or not seeds:
                 row["violations"] += stage.end()

@@ -159,9 +159,15 @@ class Round:
                 heapq.heappop(self.actions)[2]()
             for flow in self.flows:
                 self.look(flow)
+            self.supervise()
             if now > self.deadline:
                 raise Violation(f"not final in {self.cluster.wait_s} s: " + self.describe())
             time.sleep(0.01)
+
+    def supervise(self):
+        """A master that finds no database at its start ends, and whoever looks after it tries again."""
+        if self.cluster.database and self.master.process.poll() == 1:
+            self.master.start()
 
     def describe(self):
         text = ""

@@ -56,6 +56,7 @@ class Hand:
         self.filler = filler  # a path on the destination's small disk, or None
         self.check_power_loss = None  # called between the loss and the next start
         self.n_power_losses = 0
+        self.database_is_away = False
         self.lost = 0  # files and directories that a power loss changed
         self.done = {}  # kind: how often it was done
         self.hits = 0  # agents that lost something, for the bound of what is sent again
@@ -83,9 +84,7 @@ class Hand:
 
     def kill(self, what, trouble):
         if what == "database":
-            self.cluster.postgres.stop()
-            self.later(trouble.for_s, self.cluster.postgres.start)
-            return 1
+            return self._kill_database(trouble)
         count = 0
         for daemon in self._daemons(what, trouble):
             if daemon.kill():
@@ -97,6 +96,18 @@ class Hand:
         if count == 0:  # it is away already: as soon as it is back
             self.later(0.05, lambda: self.do(trouble))
         return count
+
+    def _kill_database(self, trouble):
+        if self.database_is_away:
+            return 0
+
+        def start():
+            self.cluster.postgres.start()
+            self.database_is_away = False
+        self.database_is_away = True
+        self.cluster.postgres.stop()
+        self.later(trouble.for_s, start)
+        return 1
 
     def lose(self, what, trouble):
         """Power: of the machine of an agent; or of all, the master's too."""
@@ -126,9 +137,11 @@ class Hand:
     def _start_again(self, daemon, process, for_s):
         if process.poll() is None:
             self.later(0.1, lambda: self._start_again(daemon, process, for_s))
-        elif daemon.process is process and process.returncode == 0:
-            self.later(for_s, daemon.start)
-        elif process.returncode not in (0, -signal.SIGKILL):
+        elif daemon.process is process and process.returncode in (0, -signal.SIGTERM):
+            self.later(for_s, daemon.start)  # SIGTERM itself ends one that has hardly begun to start
+        elif self.cluster.database and process.returncode == 1:
+            pass  # it found no database: the round's supervision starts it
+        elif process.returncode not in (0, -signal.SIGTERM, -signal.SIGKILL):
             raise AssertionError(f"{daemon.name} ended with {process.returncode} after SIGTERM")
 
     def stop(self, what, trouble):
