@@ -145,6 +145,9 @@ enum err postgres_execute(struct postgres *p, const char *text, PGresult **ret_r
 }
 
 // ---- connecting ----
+
+// What the server says unasked, as when it is shut down: libpq would write it to stderr, among the
+// lines of the log.
 static void notice(void *arg, const char *message) {
     const struct postgres *p = arg;
     char text[FAILURE_TEXT_MAX];
@@ -174,15 +177,6 @@ static enum err shake_hands(struct postgres *p, struct failure *f) {
         }
     }
     return OK;
-}
-
-// What the server says unasked, as when it is shut down; libpq would write it to stderr, among the
-// lines of the log.
-static void on_notice(void *arg, const char *text) {
-    (void)arg;
-    char line[256];
-    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
-    log_event(LOG_WARN, "postgres_notice", LOG_STR("reason", line));
 }
 
 static enum err prepare_session(struct postgres *p, struct failure *f) {
@@ -219,7 +213,6 @@ enum err postgres_connect(struct postgres *p, struct failure *ret_failure) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "connect", NULL, 0, NULL);
     }
     PQsetNoticeProcessor(p->connection, notice, p);
-    PQsetNoticeProcessor(p->connection, on_notice, NULL);
     enum err e = shake_hands(p, ret_failure);
     if (e == OK && PQsetnonblocking(p->connection, 1) != 0) {
         e = postgres_lost(p, "connect", ret_failure);
