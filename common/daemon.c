@@ -143,13 +143,14 @@ enum err daemon_hold_port(const char *addr, int *ret_fd, int *ret_port,
     AUTO(auto_close) int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
         bind(fd, found->ai_addr, found->ai_addrlen) != 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &size) != 0) {
+        getsockname(fd, (struct sockaddr *)&bound, &size) != 0 ||
+        getnameinfo((struct sockaddr *)&bound, size, NULL, 0, port, sizeof port, NI_NUMERICSERV) !=
+            0) {
         err = errno == EADDRINUSE
                   ? failure_set(ret_failure, ERR_BUSY_PORT, "listen", addr, strlen(addr), NULL)
                   : failure_errno(ret_failure, errno, "listen", addr, strlen(addr));
     } else {
-        *ret_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                      : ((struct sockaddr_in *)&bound)->sin_port);
+        *ret_port = (int)strtol(port, NULL, 10);
         *ret_fd = take_fd(&fd);
     }
     freeaddrinfo(found);
