@@ -44,8 +44,8 @@ struct agent_volume {
     enum proof_state proof;
     struct volume_set *set; // while the agent is connected and the volume usable
     enum proof_answer { ANSWER_NONE, ANSWER_ASKED, ANSWER_SAME, ANSWER_OTHER } answer;
-    bool cannot_write; // a proof, when it was asked last
-    bool unproven;     // PROOF_LOCAL only because no agent could write a proof: asked again
+    bool cannot_write;
+    bool unproven; // judged local only because nobody could write a proof
     uint32_t silent_rounds;
     struct agent_volume *set_prev, *set_next;
 };

@@ -10,7 +10,14 @@
 #include <sys/random.h>
 #include <utlist.h>
 
-enum { NONCE_BYTES = 16, ROUND_MS = 3000, AGAIN_MS = 3000, MAX_FAILED_ROUNDS = 3 };
+enum {
+    NONCE_BYTES = 16,
+    ROUND_MS = 3000,
+    MAX_FAILED_ROUNDS = 3,
+    // Where nobody could write, it is tried again: the disk may have been full.
+    AGAIN_FIRST_MS = 5 * 1000,
+    AGAIN_MAX_MS = 5 * 60 * 1000,
+};
 enum phase { PHASE_REST, PHASE_WRITING, PHASE_READING };
 
 // The volume of one name at one site, as far as its agents are connected.
@@ -24,6 +31,8 @@ struct volume_set {
     uint8_t nonce[NONCE_BYTES];
     uint32_t n_waiting;
     uint32_t n_failed_rounds; // in which nobody read what was written
+    bool unwritten;           // some are local only because nobody could write
+    int64_t again_ms;         // that is tried again after so long; 0: AGAIN_FIRST_MS
     struct loop_timer *deadline;
 };
 
@@ -88,7 +97,6 @@ static void judge(struct volume_set *s, struct agent_volume *v, enum proof_state
         return;
     }
     v->proof = to;
-    v->unproven = false;
     v->silent_rounds = 0;
     log_event(to == PROOF_LOCAL ? LOG_WARN : LOG_INFO,
               to == PROOF_LOCAL ? "volume_local" : "volume_shared", LOG_STR("site", s->site),
@@ -117,36 +125,6 @@ static void all_pending_are_local(struct volume_set *s, const char *why) {
     }
 }
 
-// A full disk takes no proof, and passes: what could not be written is tried again, for ever.
-static void nobody_can_write(struct volume_set *s) {
-    bool may_pass = false;
-    struct agent_volume *v;
-    DL_FOREACH2(s->members, v, set_next) {
-        may_pass = may_pass || v->cannot_write;
-    }
-    DL_FOREACH2(s->members, v, set_next) {
-        if (v->proof == PROOF_PENDING) {
-            judge(s, v, PROOF_LOCAL, "no agent can write a proof there");
-            v->unproven = may_pass;
-        }
-    }
-    if (may_pass) {
-        loop_timer_arm(s->deadline, AGAIN_MS);
-    }
-}
-
-static void try_again(struct volume_set *s) {
-    struct agent_volume *v;
-    DL_FOREACH2(s->members, v, set_next) {
-        v->cannot_write = false;
-        if (v->unproven) {
-            v->unproven = false;
-            v->proof = PROOF_PENDING;
-        }
-    }
-    begin(s);
-}
-
 static struct agent_volume *choose_writer(const struct volume_set *s) {
     struct agent_volume *v, *best = NULL;
     DL_FOREACH2(s->members, v, set_next) {
@@ -161,6 +139,37 @@ static struct agent_volume *choose_writer(const struct volume_set *s) {
     return best;
 }
 
+static bool has_writable(const struct volume_set *s) {
+    const struct agent_volume *v;
+    DL_FOREACH2(s->members, v, set_next) {
+        if (v->writable) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void try_again_later(struct volume_set *s) {
+    s->unwritten = true;
+    s->again_ms = s->again_ms == 0                 ? AGAIN_FIRST_MS
+                  : s->again_ms > AGAIN_MAX_MS / 2 ? AGAIN_MAX_MS
+                                                   : 2 * s->again_ms;
+    loop_timer_arm(s->deadline, s->again_ms);
+}
+
+// Who was judged without a proof is so again.
+static void try_again(struct volume_set *s) {
+    struct agent_volume *v;
+    s->unwritten = false;
+    DL_FOREACH2(s->members, v, set_next) {
+        v->cannot_write = false;
+        if (v->unproven) {
+            v->unproven = false;
+            v->proof = PROOF_PENDING;
+        }
+    }
+}
+
 static void begin(struct volume_set *s) {
     struct agent_volume *pending;
     if (s->phase != PHASE_REST || (pending = first_pending(s)) == NULL) {
@@ -171,13 +180,17 @@ static void begin(struct volume_set *s) {
         return;
     }
     s->writer = choose_writer(s);
-    if (s->writer == NULL) {
-        s->n_failed_rounds = 0;
-        nobody_can_write(s);
-        return;
+    if (s->writer == NULL && has_writable(s)) {
+        struct agent_volume *v;
+        DL_FOREACH2(s->members, v, set_next) {
+            v->unproven = v->unproven || v->proof == PROOF_PENDING;
+        }
+        try_again_later(s);
     }
-    if (s->n_failed_rounds >= MAX_FAILED_ROUNDS) {
-        all_pending_are_local(s, "what one agent writes there, others do not see");
+    if (s->writer == NULL || s->n_failed_rounds >= MAX_FAILED_ROUNDS) {
+        all_pending_are_local(s, s->writer == NULL
+                                     ? "no agent can write a proof there"
+                                     : "what one agent writes there, others do not see");
         s->writer = NULL;
         s->n_failed_rounds = 0;
         return;
@@ -194,6 +207,9 @@ static void begin(struct volume_set *s) {
 
 static void end_round(struct volume_set *s) {
     loop_timer_disarm(s->deadline);
+    if (s->unwritten) {
+        loop_timer_arm(s->deadline, s->again_ms);
+    }
     s->phase = PHASE_REST;
     s->writer = NULL;
     s->n_waiting = 0;
@@ -203,6 +219,7 @@ static void written(struct volume_set *s) {
     struct agent_volume *v;
     s->phase = PHASE_READING;
     s->n_waiting = 0;
+    s->again_ms = 0;
     DL_FOREACH2(s->members, v, set_next) {
         bool ask = v != s->writer && v->proof == PROOF_PENDING;
         v->answer = ask ? ANSWER_ASKED : ANSWER_NONE;
@@ -307,7 +324,10 @@ static void round_is_late(void *arg) {
     } else if (s->phase == PHASE_READING) {
         finish(s);
     } else {
-        try_again(s);
+        if (s->unwritten) {
+            try_again(s);
+        }
+        begin(s);
     }
     core_dispatch(c);
 }
@@ -363,7 +383,8 @@ enum err volume_proofs_join(struct volume_proofs *p, struct agent_volume *v) {
     v->set = s;
     v->proof = PROOF_PENDING;
     v->answer = ANSWER_NONE;
-    v->cannot_write = v->unproven = false;
+    v->cannot_write = false;
+    v->unproven = false;
     v->silent_rounds = 0;
     DL_APPEND2(s->members, v, set_prev, set_next);
     return OK;

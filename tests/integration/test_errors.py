@@ -93,6 +93,23 @@ def test_a_full_disk_at_the_destination(start, work):
         subprocess.run(["umount", "-l", small], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs")
+def test_a_disk_that_was_full_at_the_start_is_shared_once_it_is_not(start, work):
+    small = work / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", small], check=True)
+    try:
+        with open(small / "filler", "wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, os.statvfs(small).f_bavail * os.statvfs(small).f_frsize)
+        cluster = start(volumes=[("a", "data", work / "va"), ("b", "data", small)])
+        (work / "va" / "f").write_bytes(b"x")
+        os.unlink(small / "filler")
+        cluster.until(lambda: cluster.sluice("cp", f"a:{work}/va/f", f"b:{small}/f").returncode == 0, "a proof")
+        cluster.stop()
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
 def test_a_destination_that_is_not_writable(start, work):
     cluster = start()
     a, b = cluster.root("a"), cluster.root("b")
