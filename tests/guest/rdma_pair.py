@@ -63,14 +63,12 @@ def a_port_that_goes_down_leaves_tcp(pair):
     before = len(pair.events("rdma_fell_back"))
     now = in_mid_flow(pair, "down", lambda: pair.far.run("ip link set eth0 down"))
     assert "tcp" in now["transport"] and fell_back(pair, before), now
-    renew(pair)
 
 
 def a_device_that_is_deleted_leaves_tcp(pair):
     before = len(pair.events("rdma_fell_back"))
     now = in_mid_flow(pair, "deleted", lambda: pair.far.run("rdma link delete rxe0 </dev/null >/dev/null 2>&1 &"))
     assert "tcp" in now["transport"] and fell_back(pair, before), now
-    renew(pair)
 
 
 def a_stopped_guest_is_waited_for(pair):
@@ -81,7 +79,6 @@ def a_stopped_guest_is_waited_for(pair):
         wait_until(lambda: fell_back(pair, before), "the peer to be given up over RDMA")
         pair.go_on()
     in_mid_flow(pair, "stopped", act)
-    renew(pair)
 
 
 def loss_and_delay_slow_it_down_and_no_more(pair):
@@ -116,21 +113,6 @@ def two_rails_are_used_and_a_failed_one_is_dropped(pair):
 
 def connected(pair):
     wait_until(lambda: len(pair.agents()) == 2 and all(a.get("connected") for a in pair.agents()), "the agents")
-
-
-def renew(pair):
-    """New devices: the kernel's soft-RoCE does not recover from a link that was down, nor from
-    connections that were not ended, while a process has it open."""
-    again = ("ip link set eth0 up; rdma link delete rxe0 2>/dev/null; "
-             "for i in $(seq 600); do [ -e /sys/class/infiniband/rxe0 ] || break; sleep 0.1; done; "
-             "rdma link add rxe0 type rxe netdev eth0")
-    pair.far.stop()
-    pair.near.stop()
-    pair.far.run(again)
-    pair.near.run(again)
-    pair.far.start()
-    pair.near.start()
-    connected(pair)
 
 
 TESTS = [a_tree_travels_over_rdma, a_killed_peer_is_asked_again_when_it_is_back, a_port_that_goes_down_leaves_tcp,
