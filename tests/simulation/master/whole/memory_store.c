@@ -3,21 +3,28 @@
 // is told in master/database_sqlite_rows.c. Of one flow, and of the planner's tables only.
 #include "tests/simulation/master/whole/memory_store.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 // ---- blobs ----
+
+// With what malloc adds: the report takes it away from the process's memory.
+static size_t allocated(void *p) {
+    return malloc_usable_size(p) + sizeof(size_t);
+}
+
 void memory_blob_set(struct memory_store *s, struct blob *to, struct blob from) {
     memory_blob_free(s, to);
     if (from.len > 0) {
         uint8_t *bytes = must(malloc(from.len));
         memcpy(bytes, from.bytes, from.len);
         *to = (struct blob){bytes, from.len};
-        s->bytes += from.len;
+        s->bytes += allocated(bytes);
     }
 }
 void memory_blob_free(struct memory_store *s, struct blob *b) {
-    s->bytes -= b->len;
+    s->bytes -= b->bytes != NULL ? allocated((void *)(uintptr_t)b->bytes) : 0;
     free((void *)(uintptr_t)b->bytes);
     *b = (struct blob){0};
 }
@@ -339,6 +346,7 @@ size_t memory_store_rows(const struct store *store) {
 }
 size_t memory_store_bytes(const struct store *store) {
     const struct memory_store *s = (const struct memory_store *)(const void *)store;
-    return s->bytes + s->tasks.count * sizeof(struct memory_task) +
-           s->walks.count * sizeof(struct memory_walk);
+    return s->bytes + s->tasks.count * (sizeof(struct memory_task) + sizeof(size_t)) +
+           s->walks.count * (sizeof(struct memory_walk) + sizeof(size_t)) +
+           s->seen.count * (sizeof(struct memory_seen) + sizeof(size_t));
 }
