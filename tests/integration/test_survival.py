@@ -121,20 +121,6 @@ def test_a_kill(counted, scale, victim, fraction):
     flow.ends(*kill(flow, victim))
 
 
-@pytest.mark.large
-def test_kills_of_all_one_after_the_other(counted, scale):
-    cluster, proxies = counted(ONLY_KILLED)
-    flow = Flow(cluster, proxies, scale, 0)
-    in_flight = 0
-    for victim in ["all", "executor", "source", "all", "master", "all"]:
-        passed = proxies.passed()
-        proxies.limit(passed + flow.bytes // 12)  # it must not end before
-        proxies.wait_passed(passed + flow.bytes // 20, cluster.wait_s)
-        in_flight += kill(flow, victim)[1]
-    proxies.limit()
-    flow.ends(["master", *cluster.agents()], in_flight)
-
-
 def edit(destination):
     """The destination is edited by somebody else."""
     for i in range(3):
