@@ -150,7 +150,7 @@ def database_mib(cluster):
 
 
 NOISE_MIB = 8  # between two runs of the same
-POOL_MIB = 8 * 256 // 1024  # slots times buffer, by default
+POOL_MIB = 8 * 512 // 1024  # slots times buffer, by default
 
 
 @pytest.mark.release_only
