@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TASKS_MAX_BYTES = 16 << 20 }; // of specs in one answer
+enum { TASKS_MAX_BYTES = 1 << 20 }; // of specs in one answer
 
 // Binds flow, then the numbers, from parameter 2 on.
 static enum err ask(struct store_sql *s, enum sql_query which, const char *flow,

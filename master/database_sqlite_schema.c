@@ -74,9 +74,9 @@ enum err sqlite_schema_check(sqlite3 *db, const char *path, enum store_role role
     // Order matters: the journal mode is the database's, the rest the connection's.
     static const char *const pragmas[] = {
         [STORE_WRITER] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                         "PRAGMA foreign_keys = ON; PRAGMA cache_size = -8192;"
+                         "PRAGMA foreign_keys = ON; PRAGMA cache_size = -4096;"
                          "PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;",
-        [STORE_READER] = "PRAGMA query_only = ON; PRAGMA cache_size = -4096;",
+        [STORE_READER] = "PRAGMA query_only = ON; PRAGMA cache_size = -2048;",
         [STORE_CHECK] = "PRAGMA query_only = ON;",
     };
     int application = 0;

@@ -239,7 +239,9 @@ void flow_set_phase(struct core *c, struct flow *f, enum flow_phase phase) {
         return;
     }
     log_event(LOG_INFO, "flow_phase_changed", LOG_STR("flow", f->id),
-              LOG_STR("from", flow_phase_name(f->phase)), LOG_STR("to", flow_phase_name(phase)));
+              LOG_STR("from", flow_phase_name(f->phase)), LOG_STR("to", flow_phase_name(phase)),
+              LOG_U64("objects_done", f->progress.objects_done),
+              LOG_U64("bytes_done", f->progress.bytes_done));
     f->phase = phase;
     e->dirty = !flow_event_live(e, "phase_changed", NULL);
 }
