@@ -149,13 +149,16 @@ static enum err read_rdma(struct config_node *n, struct agent_options *o, struct
 // An object store instead of a directory.
 static enum err read_store(struct config_node *item, struct volume_options *v, struct failure *f) {
     struct s3_store_options *s = &v->store;
-    const char *style = "auto";
+    const char *style = "auto", *payload = "auto", *checksum = "auto";
+    enum s3_checksum known;
     const struct {
         const char *key;
         const char **value;
     } texts[] = {{"endpoint", &s->endpoint},
                  {"region", &s->region},
                  {"style", &style},
+                 {"checksum", &checksum},
+                 {"sign_payload", &payload},
                  {"access_key", &s->credentials.access_key},
                  {"secret_key", &s->credentials.secret_key},
                  {"session_token", &s->credentials.session_token},
@@ -177,6 +180,19 @@ static enum err read_store(struct config_node *item, struct volume_options *v, s
     s->style = strcmp(style, "path") == 0      ? S3_STYLE_PATH
                : strcmp(style, "virtual") == 0 ? S3_STYLE_VIRTUAL
                                                : S3_STYLE_AUTO;
+    s->payload = strcmp(payload, "always") == 0  ? S3_PAYLOAD_SIGNED
+                 : strcmp(payload, "never") == 0 ? S3_PAYLOAD_UNSIGNED
+                                                 : S3_PAYLOAD_AUTO;
+    if (s->payload == S3_PAYLOAD_AUTO && strcmp(payload, "auto") != 0) {
+        return config_complain(item, "sign_payload", f, "'%s' is none of auto, always, never",
+                               payload);
+    }
+    s->checksum = strcmp(checksum, "auto") == 0 ? NULL : checksum;
+    if (s->checksum != NULL && !s3_checksum_from_name(checksum, &known)) {
+        return config_complain(item, "checksum", f,
+                               "'%s' is none of auto, crc64nvme, crc32c, sha256, md5, none",
+                               checksum);
+    }
     return s->style != S3_STYLE_AUTO || strcmp(style, "auto") == 0
                ? OK
                : config_complain(item, "style", f, "'%s' is none of auto, path, virtual", style);

@@ -69,6 +69,9 @@ static enum err settle(struct s3_chunks *c, struct failure *ret_failure) {
     if (e == OK && !s3_etag_copy(s3_answer_header(&c->call, "etag"), c->part.etag)) {
         e = fail(c, ERR_PROTOCOL, "the store's answer has no sensible ETag", ret_failure);
     }
+    if (s3_checksum_is_amz(c->upload->checksum)) {
+        memcpy(c->part.checksum, c->call.checksum_text, sizeof c->part.checksum);
+    }
     if (e == OK && s3_parts_put(&c->sent, &c->part) != OK) {
         e = fail(c, ERR_NO_MEMORY, NULL, ret_failure);
     }
@@ -79,7 +82,15 @@ static enum err settle(struct s3_chunks *c, struct failure *ret_failure) {
 // Has the store just these bytes as this part?
 static bool is_known(const struct s3_chunks *c, uint32_t number) {
     const struct s3_part *known = s3_parts_find(&c->known, number);
-    if (known == NULL || known->bytes != c->len || !s3_etag_is_md5(known->etag)) {
+    if (known == NULL || known->bytes != c->len) {
+        return false;
+    }
+    if (known->checksum[0] != '\0') {
+        char checksum[S3_CHECKSUM_SIZE];
+        s3_checksum_of(c->upload->checksum, c->filling, c->len, checksum);
+        return strcmp(checksum, known->checksum) == 0;
+    }
+    if (!s3_etag_is_md5(known->etag)) {
         return false;
     }
     uint8_t digest[MD5_BYTES];
@@ -126,6 +137,8 @@ static enum err send_filled(struct s3_chunks *c, struct failure *ret_failure) {
         .query = c->query,
         .body = c->sending,
         .body_bytes = c->len,
+        .body_kind = S3_BODY_PART,
+        .checksum = c->upload->checksum,
     };
     c->part = (struct s3_part){.number = number, .bytes = c->len};
     c->start += c->len;

@@ -15,7 +15,7 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
     HEADER_TEXT_MAX = 8192, // one header as a line
-    OWN_HEADERS = 5,        // host, payload, date, token, authorization
+    OWN_HEADERS = 6,        // host, payload, checksum, date, token, authorization
 };
 
 enum err s3_client_new(struct s3_store *s, const struct s3_credentials *keys,
@@ -98,6 +98,10 @@ static size_t all_headers(const struct s3_call *call, struct s3_header *ret) {
     ret[n++] = (struct s3_header){"host", t->host};
     ret[n++] = (struct s3_header){"x-amz-content-sha256", call->payload};
     ret[n++] = (struct s3_header){"x-amz-date", t->time};
+    if (call->checksum_text[0] != '\0') {
+        ret[n++] =
+            (struct s3_header){s3_checksum_header(call->proof.checksum), call->checksum_text};
+    }
     if (t->credentials.session_token[0] != '\0') {
         ret[n++] = (struct s3_header){"x-amz-security-token", t->credentials.session_token};
     }
@@ -273,6 +277,20 @@ static enum err step(struct s3_client *c, uint32_t *ret_wait_ms, struct failure 
     return http_lane_pump(c->lane, ret_failure);
 }
 
+void s3_prove(struct s3_call *call) {
+    struct s3_proof *p = &call->proof;
+    uint8_t digest[32];
+    s3_checksum_of(p->checksum, call->body, (size_t)call->body_bytes, call->checksum_text);
+    if (!p->is_signed && call->checksum_text[0] != '\0') {
+        memcpy(call->payload, S3_UNSIGNED_PAYLOAD, sizeof S3_UNSIGNED_PAYLOAD);
+    } else if (call->body_bytes == 0) {
+        memcpy(call->payload, S3_EMPTY_PAYLOAD, sizeof S3_EMPTY_PAYLOAD);
+    } else {
+        sha256(call->body, (size_t)call->body_bytes, digest);
+        hash_hex(digest, sizeof digest, call->payload);
+    }
+}
+
 enum err s3_begin(struct s3_client *c, struct s3_call *call, struct failure *ret_failure) {
     (void)ret_failure;
     call->client = c;
@@ -283,13 +301,13 @@ enum err s3_begin(struct s3_client *c, struct s3_call *call, struct failure *ret
     call->code[0] = '\0';
     call->due_us = 0;
     call->was_redirected = call->was_renewed = call->was_timed = false;
-    if (call->body_bytes > 0) {
-        uint8_t digest[32];
-        sha256(call->body, (size_t)call->body_bytes, digest);
-        hash_hex(digest, sizeof digest, call->payload);
-    } else {
-        memcpy(call->payload, S3_EMPTY_PAYLOAD, sizeof call->payload);
+    call->proof = (struct s3_proof){S3_CHECKSUM_NONE, true};
+    if (call->body_kind == S3_BODY_OBJECT) {
+        s3_store_proof(c->store, &call->proof);
+    } else if (call->body_kind == S3_BODY_PART) {
+        s3_store_part_proof(c->store, call->checksum, &call->proof);
     }
+    s3_prove(call);
     call->state = S3_CALL_WAITING;
     call->next = NULL;
     struct s3_call **at = &c->calls;
@@ -367,6 +385,21 @@ void s3_end(struct s3_call *call) {
 
 const char *s3_answer_header(const struct s3_call *call, const char *name) {
     return call->exchange != NULL ? http_header(call->exchange, name) : NULL;
+}
+
+enum s3_checksum s3_answer_crc(const struct s3_call *call, const char **ret_text) {
+    static const enum s3_checksum kinds[] = {S3_CHECKSUM_CRC64NVME, S3_CHECKSUM_CRC32C};
+    const char *type = s3_answer_header(call, "x-amz-checksum-type");
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        const char *text = s3_answer_header(call, s3_checksum_header(kinds[i]));
+        // One that is made of the parts' has their number after a dash.
+        if (text != NULL && strchr(text, '-') == NULL &&
+            (type == NULL || strcmp(type, "FULL_OBJECT") == 0)) {
+            *ret_text = text;
+            return kinds[i];
+        }
+    }
+    return S3_CHECKSUM_NONE;
 }
 
 const char *s3_answer_body(const struct s3_call *call, size_t *ret_len) {

@@ -30,6 +30,13 @@ struct s3_store *s3_client_store(const struct s3_client *c);
 
 enum { S3_CALL_HEADERS_MAX = 40, S3_CALL_ATTEMPTS_MAX = 10 };
 
+// What a call's body is.
+enum s3_body {
+    S3_BODY_REQUEST, // none, or what is asked for
+    S3_BODY_OBJECT,  // an object's bytes: they are sent with a checksum
+    S3_BODY_PART,    // bytes of an upload that was begun with s3_call.checksum
+};
+
 enum s3_call_state { S3_CALL_NEW, S3_CALL_WAITING, S3_CALL_RUNNING, S3_CALL_DONE };
 
 // Zeroed at first. What the caller sets is borrowed until s3_end().
@@ -45,6 +52,8 @@ struct s3_call {
     size_t n_headers;
     const void *body;
     uint64_t body_bytes;
+    enum s3_body body_kind;
+    enum s3_checksum checksum; // of S3_BODY_PART
     bool is_stream;       // the body is taken with s3_read(): done means its first byte is here
     bool may_hide_errors; // a 200 may turn out to be an error in its body
 
@@ -61,6 +70,8 @@ struct s3_call {
     struct s3_call *next;
     struct http_exchange *exchange;
     struct s3_target target; // of the last attempt
+    struct s3_proof proof;
+    char checksum_text[S3_CHECKSUM_SIZE];
     char payload[S3_PAYLOAD_SIZE];
     uint64_t due_us;
     bool was_redirected, was_renewed, was_timed;
@@ -88,6 +99,8 @@ void s3_end(struct s3_call *call);
 
 // Of the answer, until s3_end(); NULL: there is none.
 const char *s3_answer_header(const struct s3_call *call, const char *name);
+// The checksum of the whole object that an answer tells, a CRC: its kind and text. NONE: none.
+enum s3_checksum s3_answer_crc(const struct s3_call *call, const char **ret_text);
 const char *s3_answer_body(const struct s3_call *call, size_t *ret_len);
 
 // "bucket/key" of a call, for failures. @cap at least FAILURE_OBJECT_MAX. Returns the length.

@@ -23,6 +23,8 @@ enum s3_verdict {
     S3_VERDICT_AGAIN, // at once: something was learnt
     S3_VERDICT_LATER, // after a pause; call->err and failure are set in case it was the last
 };
+// Computes what proves the call's body.
+void s3_prove(struct s3_call *call);
 // What the end of the call's exchange means.
 enum s3_verdict s3_judge(struct s3_client *c, struct s3_call *call);
 

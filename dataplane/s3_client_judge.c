@@ -152,6 +152,40 @@ static bool is_asked_again(struct s3_call *call, const struct s3_error_text *t) 
     return true;
 }
 
+// A store that does not know a checksum may say so: the next is tried. What the store was told of
+// it is learnt only once it takes another, for the refusal may have other reasons.
+static bool is_proven_otherwise(struct s3_client *c, struct s3_call *call,
+                                const struct s3_error_text *t) {
+    static const char *const codes[] = {"", "InvalidRequest", "InvalidArgument", "NotImplemented"};
+    struct s3_proof now;
+    bool is_refusal = false;
+    s3_store_proof(c->store, &now);
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        is_refusal = is_refusal || strcmp(t->code, codes[i]) == 0;
+    }
+    if (call->body_kind != S3_BODY_OBJECT || (call->status != 400 && call->status != 501) ||
+        !is_refusal || !s3_store_is_trying(c->store) || !s3_checksum_is_amz(call->proof.checksum)) {
+        return false;
+    }
+    call->proof.checksum =
+        now.checksum > call->proof.checksum ? now.checksum : call->proof.checksum + 1;
+    s3_prove(call);
+    return true;
+}
+
+// Has the store got what was sent, as far as it tells?
+static bool is_proven(struct s3_call *call) {
+    enum s3_checksum c = call->proof.checksum;
+    const char *told =
+        s3_checksum_is_amz(c) ? http_header(call->exchange, s3_checksum_header(c)) : NULL;
+    if (call->body_kind == S3_BODY_OBJECT && s3_checksum_is_amz(c)) {
+        s3_store_learn_checksum(call->client->store, c, told != NULL);
+    } else if (call->body_kind == S3_BODY_OBJECT && c == S3_CHECKSUM_NONE) {
+        s3_store_learn_checksum(call->client->store, S3_CHECKSUM_SHA256, false); // all were refused
+    }
+    return told == NULL || strcmp(told, call->checksum_text) == 0;
+}
+
 // An answer that is no success, or a success that hides an error.
 static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
                                    struct s3_error_text *t) {
@@ -164,7 +198,7 @@ static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
     enum err e = meaning_of(t->code, call->status, &is_retried);
     say(call, e, t);
     if (is_redirected(c, call, t) || is_timed(c, call, t) || is_renewed(c, call, e) ||
-        is_asked_again(call, t)) {
+        is_asked_again(call, t) || is_proven_otherwise(c, call, t)) {
         return S3_VERDICT_AGAIN;
     }
     if (call->status == 503 || call->status == 429 || strcmp(t->code, "SlowDown") == 0) {
@@ -184,6 +218,11 @@ enum s3_verdict s3_judge(struct s3_client *c, struct s3_call *call) {
     bool is_success = call->status >= 200 && call->status < 300;
     if (is_success && call->may_hide_errors && s3_xml_error(body, len, &t)) {
         is_success = false;
+    }
+    if (is_success && !is_proven(call)) {
+        snprintf(t.code, sizeof t.code, "another checksum than was sent");
+        say(call, ERR_CORRUPT, &t);
+        return S3_VERDICT_LATER;
     }
     if (is_success) {
         call->err = OK;

@@ -21,6 +21,8 @@ enum {
     S3_AUTHORIZATION_SIZE = 2048,
     S3_SIGNED_HEADERS_MAX = 48,
 };
+// Instead of a SHA-256: the signature does not cover the body.
+#define S3_UNSIGNED_PAYLOAD "UNSIGNED-PAYLOAD"
 // SHA-256 of no bytes.
 #define S3_EMPTY_PAYLOAD "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

@@ -29,6 +29,8 @@ struct s3_store {
     char *access_key, *secret_key, *session_token, *profile, *credentials_file;
     char region[S3_REGION_MAX];
     bool is_virtual, is_amazon; // is_amazon: the endpoint was not given, and follows the region
+    bool is_https;
+    enum s3_payload payload;
     struct s3_credentials_options find;
     struct http_pool *pool;
     // under the lock
@@ -38,6 +40,7 @@ struct s3_store {
     struct learnt_region regions[BUCKETS_KEPT];
     uint32_t next_region;
     int64_t skew_s;
+    struct s3_checksum_choice checksum;
     struct s3_rate rate;
     struct s3_store_counts counts;
 };
@@ -120,8 +123,21 @@ static enum err find_endpoint(struct s3_store *s, const struct s3_store_options 
         return no_memory(ret_failure);
     }
     s->scheme_end = s->endpoint + (host - url);
+    s->is_https = strncmp(s->endpoint, "https://", 8) == 0;
     s->is_virtual = o->style == S3_STYLE_VIRTUAL || (o->style == S3_STYLE_AUTO && s->is_amazon);
     return OK;
+}
+
+static enum err set_checksum(struct s3_store *s, const struct s3_store_options *o,
+                             struct failure *ret_failure) {
+    s->payload = o->payload;
+    if (o->checksum == NULL) {
+        return OK;
+    }
+    s->checksum.is_settled = s3_checksum_from_name(o->checksum, &s->checksum.now);
+    return s->checksum.is_settled ? OK
+                                  : failure_set(ret_failure, ERR_CONFIG, "s3", NULL, 0,
+                                                "'%.40s' is no checksum", o->checksum);
 }
 
 enum err s3_store_new(const struct s3_store_options *o, struct s3_store **ret_store,
@@ -138,6 +154,9 @@ enum err s3_store_new(const struct s3_store_options *o, struct s3_store **ret_st
     }
     if (e == OK) {
         e = find_endpoint(s, o, ret_failure);
+    }
+    if (e == OK) {
+        e = set_checksum(s, o, ret_failure);
     }
     if (e == OK) {
         e = s3_credentials_find(&s->find, &s->credentials, ret_failure);
@@ -203,9 +222,8 @@ static struct learnt_region *region_of(struct s3_store *s, const char *bucket) {
 static enum err write_host(const struct s3_store *s, const char *bucket, struct s3_target *t) {
     char amazon[S3_REGION_MAX + 32];
     const char *host = s->scheme_end;
-    bool is_https = strncmp(s->endpoint, "https://", 8) == 0;
     // A certificate for *.HOST does not hold for names with more dots.
-    bool as_host = bucket != NULL && s->is_virtual && !(is_https && strchr(bucket, '.') != NULL);
+    bool as_host = bucket != NULL && s->is_virtual && !(s->is_https && strchr(bucket, '.') != NULL);
     if (s->is_amazon) {
         snprintf(amazon, sizeof amazon, "s3.%s.amazonaws.com", t->region);
         host = amazon;
@@ -357,6 +375,61 @@ void s3_store_set_credentials(struct s3_store *s, const struct s3_credentials *g
     s3_credentials_wipe(&found);
     log_event(LOG_INFO, "s3_credentials_set", LOG_STR("store", s->name),
               LOG_BOOL("given", given != NULL), LOG_BOOL("found", works));
+}
+
+static struct s3_checksum_choice checksum_of(struct s3_store *s) {
+    pthread_mutex_lock(&s->lock);
+    struct s3_checksum_choice c = s->checksum;
+    pthread_mutex_unlock(&s->lock);
+    return c;
+}
+
+static bool signs_payload(const struct s3_store *s, bool is_taken) {
+    return s->payload == S3_PAYLOAD_SIGNED ||
+           (s->payload == S3_PAYLOAD_AUTO && !(s->is_https && is_taken));
+}
+
+void s3_store_proof(struct s3_store *s, struct s3_proof *ret_proof) {
+    struct s3_checksum_choice c = checksum_of(s);
+    bool is_taken = c.is_settled && c.now != S3_CHECKSUM_NONE;
+    struct s3_proof p = {c.now, !c.is_settled || signs_payload(s, is_taken)};
+    if (!p.is_signed && p.checksum == S3_CHECKSUM_NONE) {
+        p.checksum = S3_CHECKSUM_MD5;
+    }
+    *ret_proof = p;
+}
+
+void s3_store_part_proof(struct s3_store *s, enum s3_checksum checksum,
+                         struct s3_proof *ret_proof) {
+    struct s3_checksum_choice c = checksum_of(s);
+    if (s3_checksum_is_amz(checksum)) {
+        *ret_proof = (struct s3_proof){checksum, signs_payload(s, true)};
+        return;
+    }
+    bool is_md5 = c.is_settled && c.now == S3_CHECKSUM_MD5;
+    struct s3_proof p = {is_md5 ? S3_CHECKSUM_MD5 : S3_CHECKSUM_NONE, signs_payload(s, is_md5)};
+    if (!p.is_signed) {
+        p.checksum = S3_CHECKSUM_MD5;
+    }
+    *ret_proof = p;
+}
+
+bool s3_store_is_trying(struct s3_store *s) {
+    return !checksum_of(s).is_settled;
+}
+
+void s3_store_learn_checksum(struct s3_store *s, enum s3_checksum tried, bool is_taken) {
+    pthread_mutex_lock(&s->lock);
+    bool is_news = s3_checksum_choice_learn(&s->checksum, tried, is_taken);
+    enum s3_checksum now = s->checksum.now;
+    pthread_mutex_unlock(&s->lock);
+    if (is_news) {
+        struct s3_proof p;
+        s3_store_proof(s, &p);
+        log_event(LOG_INFO, "s3_checksum_chosen", LOG_STR("store", s->name),
+                  LOG_STR("checksum", s3_checksum_name(now)),
+                  LOG_BOOL("payload_signed", p.is_signed));
+    }
 }
 
 uint64_t s3_store_take_us(struct s3_store *s) {

@@ -7,6 +7,7 @@
 
 #include "common/failure.h"
 #include "common/s3_credentials.h"
+#include "dataplane/s3_checksum.h"
 #include "dataplane/s3_sign.h"
 
 #include <stdbool.h>
@@ -22,12 +23,21 @@ enum s3_style {
     S3_STYLE_VIRTUAL, // https://BUCKET.ENDPOINT/KEY
 };
 
+// Whether signatures cover the SHA-256 of what is sent (docs/decisions/0007-s3-checksums.md).
+enum s3_payload {
+    S3_PAYLOAD_AUTO,     // not over TLS, with a checksum that the store is known to take
+    S3_PAYLOAD_SIGNED,   // always
+    S3_PAYLOAD_UNSIGNED, // never, once it is known which checksum the store takes
+};
+
 struct s3_store_options {
     const char *name;     // for logs
     const char *endpoint; // URL; NULL: $AWS_ENDPOINT_URL_S3, $AWS_ENDPOINT_URL, the profile, Amazon
     const char *region;   // NULL: $AWS_REGION, $AWS_DEFAULT_REGION, the profile, us-east-1
     enum s3_style style;
     struct s3_credentials_options credentials;
+    const char *checksum; // a name that s3_checksum_from_name() knows; NULL: it is found out
+    enum s3_payload payload;
     const char *ca_file, *proxy; // NULL: the system's
     uint32_t stall_ms;           // 0: as dataplane/http.h has it
 };
@@ -65,6 +75,17 @@ bool s3_store_learn_time(struct s3_store *s, const char *http_date);
 bool s3_store_renew_credentials(struct s3_store *s, const struct s3_credentials *refused);
 // Instead of those that the options lead to; NULL: those, which are looked for again.
 void s3_store_set_credentials(struct s3_store *s, const struct s3_credentials *given);
+// What proves a request's bytes.
+struct s3_proof {
+    enum s3_checksum checksum;
+    bool is_signed; // the signature covers their SHA-256
+};
+void s3_store_proof(struct s3_store *s, struct s3_proof *ret_proof);
+// Of a part, in an upload that was begun with @checksum (or none).
+void s3_store_part_proof(struct s3_store *s, enum s3_checksum checksum, struct s3_proof *ret_proof);
+bool s3_store_is_trying(struct s3_store *s); // not settled yet
+// @is_taken: the store answered with the checksum. Else it was refused, or ignored.
+void s3_store_learn_checksum(struct s3_store *s, enum s3_checksum tried, bool is_taken);
 // 0: a request may begin now; else how long to wait.
 uint64_t s3_store_take_us(struct s3_store *s);
 void s3_store_slow_down(struct s3_store *s, const char *code);

@@ -100,9 +100,26 @@ static enum err on_text(void *user, const char *path, const char *text, size_t l
     return OK;
 }
 
-enum err s3_upload_create(struct s3_upload *u, const struct object_properties *properties,
-                          struct failure *ret_failure) {
+// What the store says of the checksum that it was asked for.
+static void see_checksum(struct s3_upload *u, const struct s3_call *call) {
+    const char *name = s3_answer_header(call, "x-amz-checksum-algorithm");
+    const char *type = s3_answer_header(call, "x-amz-checksum-type");
+    if (name == NULL || !s3_checksum_from_name(name, &u->checksum) ||
+        !s3_checksum_is_amz(u->checksum)) {
+        u->checksum = S3_CHECKSUM_NONE;
+    }
+    u->has_whole =
+        s3_checksum_is_crc(u->checksum) && type != NULL && strcmp(type, "FULL_OBJECT") == 0;
+}
+
+static enum err create(struct s3_upload *u, const struct object_properties *properties,
+                       enum s3_checksum checksum, struct failure *ret_failure) {
     struct s3_call call = call_of(u, "CreateMultipartUpload", "POST", "uploads=");
+    if (s3_checksum_is_amz(checksum)) {
+        s3_call_header(&call, "x-amz-checksum-algorithm", s3_checksum_name(checksum));
+        s3_call_header(&call, "x-amz-checksum-type",
+                       s3_checksum_is_crc(checksum) ? "FULL_OBJECT" : "COMPOSITE");
+    }
     for (size_t i = 0; properties != NULL && i < properties->n; i++) {
         const char *name, *value;
         object_properties_at(properties, i, &name, &value);
@@ -118,9 +135,29 @@ enum err s3_upload_create(struct s3_upload *u, const struct object_properties *p
         if (e != OK || u->id[0] == '\0') {
             e = no_sense(&call, "the store's answer has no upload id", ret_failure);
         }
+        see_checksum(u, &call);
     }
     s3_end(&call);
     return e;
+}
+
+enum err s3_upload_create(struct s3_upload *u, const struct object_properties *properties,
+                          struct failure *ret_failure) {
+    struct s3_store *store = s3_client_store(u->client);
+    struct s3_proof p;
+    s3_store_proof(store, &p);
+    for (enum s3_checksum c = p.checksum;; c++) {
+        struct failure f = {0};
+        enum err e = create(u, properties, c, &f);
+        bool is_refusal = e == ERR_INVALID || e == ERR_UNIMPLEMENTED;
+        if (is_refusal && s3_checksum_is_amz(c) && s3_store_is_trying(store)) {
+            continue; // with the next, or with none
+        }
+        if (e != OK && ret_failure != NULL) {
+            *ret_failure = f;
+        }
+        return e;
+    }
 }
 
 // ---- ListParts ----
@@ -128,14 +165,18 @@ enum err s3_upload_create(struct s3_upload *u, const struct object_properties *p
 struct part_page {
     struct s3_parts *parts;
     struct s3_part part;
+    const char *checksum; // the element that has it; NULL: none
     uint32_t from, to, next;
     bool is_truncated;
 };
 
 static enum err on_part(void *user, const char *path, const char *text, size_t len) {
+    static const char top[] = "ListPartsResult/Part/";
     struct part_page *p = user;
-    (void)len;
-    if (strcmp(path, "ListPartsResult/Part/PartNumber") == 0) {
+    if (p->checksum != NULL && strncmp(path, top, sizeof top - 1) == 0 &&
+        strcmp(path + sizeof top - 1, p->checksum) == 0 && len < sizeof p->part.checksum) {
+        memcpy(p->part.checksum, text, len + 1);
+    } else if (strcmp(path, "ListPartsResult/Part/PartNumber") == 0) {
         p->part.number = (uint32_t)strtoul(text, NULL, 10);
     } else if (strcmp(path, "ListPartsResult/Part/Size") == 0) {
         p->part.bytes = strtoull(text, NULL, 10);
@@ -180,7 +221,8 @@ static enum err list_page(const struct s3_upload *u, uint32_t marker, struct par
 enum err s3_upload_list(const struct s3_upload *u, uint32_t from, uint32_t to,
                         struct s3_parts *ret_parts, struct failure *ret_failure) {
     struct s3_parts parts = {0};
-    struct part_page page = {.parts = &parts, .from = from, .to = to};
+    struct part_page page = {
+        .parts = &parts, .checksum = s3_checksum_element(u->checksum), .from = from, .to = to};
     uint32_t marker = from - 1;
     enum err e = OK;
     do {
@@ -201,7 +243,18 @@ enum err s3_upload_list(const struct s3_upload *u, uint32_t from, uint32_t to,
 
 // ---- the end ----
 
-static char *completion(const struct s3_parts *parts, size_t *ret_len) {
+static void put_text(FILE *out, const char *text) {
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '<' || *c == '&' || *c == '>') {
+            fprintf(out, "&#%d;", *c);
+        } else {
+            putc(*c, out);
+        }
+    }
+}
+
+static char *completion(const struct s3_upload *u, const struct s3_parts *parts, size_t *ret_len) {
+    const char *element = s3_checksum_element(u->checksum);
     char *text = NULL;
     FILE *out = open_memstream(&text, ret_len);
     if (out == NULL) {
@@ -211,14 +264,14 @@ static char *completion(const struct s3_parts *parts, size_t *ret_len) {
     for (size_t i = 0; i < parts->n; i++) {
         fprintf(out, "<Part><PartNumber>%" PRIu32 "</PartNumber><ETag>&quot;",
                 parts->items[i].number);
-        for (const char *c = parts->items[i].etag; *c != '\0'; c++) {
-            if (*c == '<' || *c == '&' || *c == '>') {
-                fprintf(out, "&#%d;", *c);
-            } else {
-                putc(*c, out);
-            }
+        put_text(out, parts->items[i].etag);
+        fputs("&quot;</ETag>", out);
+        if (element != NULL && parts->items[i].checksum[0] != '\0') {
+            fprintf(out, "<%s>", element);
+            put_text(out, parts->items[i].checksum);
+            fprintf(out, "</%s>", element);
         }
-        fputs("&quot;</ETag></Part>", out);
+        fputs("</Part>", out);
     }
     fputs("</CompleteMultipartUpload>", out);
     if (fclose(out) != 0) {
@@ -231,8 +284,9 @@ static char *completion(const struct s3_parts *parts, size_t *ret_len) {
 enum err s3_upload_complete(const struct s3_upload *u, const struct s3_parts *parts,
                             struct failure *ret_failure) {
     char query[S3_PART_QUERY_MAX];
+    char crc[S3_CHECKSUM_SIZE];
     size_t len = 0;
-    AUTO(auto_free) char *body = completion(parts, &len);
+    AUTO(auto_free) char *body = completion(u, parts, &len);
     if (body == NULL) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "CompleteMultipartUpload", u->key,
                            u->key_len, NULL);
@@ -240,6 +294,10 @@ enum err s3_upload_complete(const struct s3_upload *u, const struct s3_parts *pa
     (void)put_id(u, query, 0);
     struct s3_call call = call_of(u, "CompleteMultipartUpload", "POST", query);
     s3_call_header(&call, "content-type", "application/xml");
+    if (s3_upload_crc(u, parts, crc)) {
+        s3_call_header(&call, s3_checksum_header(u->checksum), crc);
+        s3_call_header(&call, "x-amz-checksum-type", "FULL_OBJECT");
+    }
     call.body = body;
     call.body_bytes = len;
     call.may_hide_errors = true;
@@ -262,6 +320,21 @@ enum err s3_upload_abort(const struct s3_upload *u, struct failure *ret_failure)
         *ret_failure = f;
     }
     return e;
+}
+
+bool s3_upload_crc(const struct s3_upload *u, const struct s3_parts *parts,
+                   char ret_text[S3_CHECKSUM_SIZE]) {
+    struct s3_crc whole = {.kind = u->checksum};
+    if (!u->has_whole || parts->n == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < parts->n; i++) {
+        if (!s3_crc_join(&whole, parts->items[i].checksum, parts->items[i].bytes)) {
+            return false;
+        }
+    }
+    s3_crc_text(&whole, ret_text);
+    return true;
 }
 
 bool s3_upload_etag(const struct s3_parts *parts, char ret_etag[S3_ETAG_MAX]) {

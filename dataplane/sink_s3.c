@@ -5,6 +5,7 @@
 #include "dataplane/sink_s3_impl.h"
 #include "dataplane/source.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,17 +36,23 @@ void sink_s3_put_properties(struct s3_call *call, const struct object_properties
 }
 
 enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
-                      struct object_entry *ret_entry, char ret_etag[S3_ETAG_MAX],
-                      bool *ret_has_mtime, struct failure *ret_failure) {
+                      struct sink_s3_found *ret_found, struct failure *ret_failure) {
+    struct sink_s3_found found = {.crc_kind = S3_CHECKSUM_NONE};
+    const char *crc;
     struct s3_call call = {.operation = "HeadObject",
                            .method = "HEAD",
                            .bucket = p->place.bucket,
                            .key = key,
                            .key_len = key_len};
-    *ret_entry = (struct object_entry){0};
+    s3_call_header(&call, "x-amz-checksum-mode", "ENABLED");
     enum err e = s3_run(p->client, &call, ret_failure);
     if (e == OK) {
-        e = s3_entry_from_answer(&call, ret_entry, ret_etag, ret_has_mtime, ret_failure);
+        e = s3_entry_from_answer(&call, &found.entry, found.etag, &found.has_mtime, ret_failure);
+    }
+    if (e == OK) {
+        found.crc_kind = s3_answer_crc(&call, &crc);
+        snprintf(found.crc, sizeof found.crc, "%s", found.crc_kind != S3_CHECKSUM_NONE ? crc : "");
+        *ret_found = found;
     }
     s3_end(&call);
     return e;
@@ -58,9 +65,7 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
     struct sink_s3 *p = sink_s3_of(s);
     AUTO(auto_free) uint8_t *key = NULL;
     size_t key_len = 0;
-    struct object_entry found;
-    char etag[S3_ETAG_MAX];
-    bool has_mtime = false;
+    struct sink_s3_found found;
     struct failure f = {0};
     if (e->type != OBJECT_FILE) {
         *ret_result = SINK_DIFFERS;
@@ -70,7 +75,7 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
     if (err != OK) {
         return err;
     }
-    err = sink_s3_look(p, key, key_len, &found, etag, &has_mtime, &f);
+    err = sink_s3_look(p, key, key_len, &found, &f);
     if (err == ERR_NOT_FOUND) {
         *ret_result = SINK_DIFFERS;
         return OK;
@@ -82,12 +87,13 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
         return err;
     }
     bool from_store = e->target_len > 0;
-    bool same_etag =
-        from_store && strlen(etag) == e->target_len && memcmp(etag, e->target, e->target_len) == 0;
-    bool same_time = has_mtime ? found.version.mtime_ns == e->version.mtime_ns
-                               : from_store && found.version.mtime_ns >= e->version.mtime_ns;
-    *ret_result = found.version.size == e->version.size && (same_etag || same_time) ? SINK_SAME
-                                                                                    : SINK_DIFFERS;
+    bool same_etag = from_store && strlen(found.etag) == e->target_len &&
+                     memcmp(found.etag, e->target, e->target_len) == 0;
+    int64_t mtime_ns = found.entry.version.mtime_ns;
+    bool same_time = found.has_mtime ? mtime_ns == e->version.mtime_ns
+                                     : from_store && mtime_ns >= e->version.mtime_ns;
+    bool same_size = found.entry.version.size == e->version.size;
+    *ret_result = same_size && (same_etag || same_time) ? SINK_SAME : SINK_DIFFERS;
     return OK;
 }
 

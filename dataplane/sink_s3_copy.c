@@ -63,14 +63,23 @@ static void begin_call(struct sink_s3 *p, struct s3_put *put, const char *operat
 struct part_copy {
     struct s3_call call;
     struct s3_part part;
+    enum s3_checksum checksum; // of the upload
     char range[64];
     char query[S3_PART_QUERY_MAX];
 };
 
-static enum err on_etag(void *user, const char *path, const char *text, size_t len) {
-    (void)len;
-    if (strcmp(path, "CopyPartResult/ETag") == 0) {
-        return s3_etag_copy(text, user) ? OK : ERR_PROTOCOL;
+static enum err on_result(void *user, const char *path, const char *text, size_t len) {
+    static const char top[] = "CopyPartResult/";
+    struct part_copy *c = user;
+    if (strncmp(path, top, sizeof top - 1) != 0) {
+        return OK;
+    }
+    const char *name = path + sizeof top - 1, *checksum = s3_checksum_element(c->checksum);
+    if (strcmp(name, "ETag") == 0) {
+        return s3_etag_copy(text, c->part.etag) ? OK : ERR_PROTOCOL;
+    }
+    if (checksum != NULL && strcmp(name, checksum) == 0 && len < sizeof c->part.checksum) {
+        memcpy(c->part.checksum, text, len + 1);
     }
     return OK;
 }
@@ -80,7 +89,7 @@ static enum err settle(struct part_copy *c, struct s3_parts *parts, struct failu
     enum err e = s3_await(&c->call, ret_failure);
     if (e == OK) {
         const char *body = s3_answer_body(&c->call, &len);
-        e = s3_xml_parse(body, len, on_etag, c->part.etag);
+        e = s3_xml_parse(body, len, on_result, c);
         if (e == OK && c->part.etag[0] == '\0') {
             e = ERR_PROTOCOL;
         }
@@ -107,6 +116,7 @@ static enum err begin_part(struct sink_s3 *p, struct s3_put *put, struct part_co
     s3_part_query(p->part_upload, number, c->query);
     c->call.query = c->query;
     c->part = (struct s3_part){.number = number, .bytes = end - start};
+    c->checksum = p->part_upload->checksum;
     return s3_begin(p->client, &c->call, ret_failure);
 }
 

@@ -54,10 +54,16 @@ MUST_CHECK enum err sink_s3_properties(struct sink_s3 *p, const struct object_en
                                        struct object_properties *ret_properties,
                                        struct failure *ret_failure);
 void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties);
+struct sink_s3_found {
+    struct object_entry entry;
+    char etag[S3_ETAG_MAX];
+    bool has_mtime;            // of its own
+    enum s3_checksum crc_kind; // of the whole object; NONE: not told
+    char crc[S3_CHECKSUM_SIZE];
+};
 // HEAD. ERR_NOT_FOUND: no such object.
 MUST_CHECK enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
-                                 struct object_entry *ret_entry, char ret_etag[S3_ETAG_MAX],
-                                 bool *ret_has_mtime, struct failure *ret_failure);
+                                 struct sink_s3_found *ret_found, struct failure *ret_failure);
 
 // ---- sink_s3_whole.c ----
 enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char *temp,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large objects: one multipart upload, filled by many tasks. Receipts (little-endian): of the
-// upload "S3U1" and its id; of a part "S3P1", u32 number of its first chunk, then for each chunk
-// u8 length and its ETag (length 16: the bytes of an MD5).
+// upload "S3U2", u8 enum s3_checksum, u8 whether the CRCs of parts join, and its id (earlier:
+// "S3U1" and its id); of a part "S3P2", u32 number of its first chunk, then for each chunk u8
+// length and its ETag (length 16: the bytes of an MD5), u8 length and its checksum (0: none;
+// earlier, as "S3P1": without checksums).
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/hash.h"
@@ -12,8 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAGIC_BYTES = 4, PART_HEADER_BYTES = 8, MD5_LEN = 16 };
-static const char upload_magic[] = "S3U1", part_magic[] = "S3P1";
+enum { MAGIC_BYTES = 4, UPLOAD_HEADER_BYTES = 6, PART_HEADER_BYTES = 8, MD5_LEN = 16 };
+static const char upload_magic[] = "S3U2", old_upload_magic[] = "S3U1";
+static const char part_magic[] = "S3P2", old_part_magic[] = "S3P1";
 
 uint64_t sink_s3_part_align(const struct sink *s, const struct object_entry *e) {
     (void)s;
@@ -24,23 +27,31 @@ uint64_t sink_s3_part_align(const struct sink *s, const struct object_entry *e) 
 
 static enum err write_upload(const struct s3_upload *u, struct receipt *ret_receipt) {
     size_t n = strlen(u->id);
-    if (MAGIC_BYTES + n > RECEIPT_MAX_BYTES) {
+    if (UPLOAD_HEADER_BYTES + n > RECEIPT_MAX_BYTES) {
         return ERR_PROTOCOL;
     }
     memcpy(ret_receipt->bytes, upload_magic, MAGIC_BYTES);
-    memcpy(ret_receipt->bytes + MAGIC_BYTES, u->id, n);
-    ret_receipt->len = MAGIC_BYTES + n;
+    ret_receipt->bytes[MAGIC_BYTES] = (uint8_t)u->checksum;
+    ret_receipt->bytes[MAGIC_BYTES + 1] = u->has_whole;
+    memcpy(ret_receipt->bytes + UPLOAD_HEADER_BYTES, u->id, n);
+    ret_receipt->len = UPLOAD_HEADER_BYTES + n;
     return OK;
 }
 
 static bool read_upload(const struct receipt *r, struct s3_upload *u) {
-    size_t n = r->len - MAGIC_BYTES;
-    if (r->len <= MAGIC_BYTES || n >= sizeof u->id ||
-        memcmp(r->bytes, upload_magic, MAGIC_BYTES) != 0 ||
-        memchr(r->bytes + MAGIC_BYTES, '\0', n) != NULL) {
+    bool is_new = r->len >= MAGIC_BYTES && memcmp(r->bytes, upload_magic, MAGIC_BYTES) == 0;
+    bool is_old = r->len >= MAGIC_BYTES && memcmp(r->bytes, old_upload_magic, MAGIC_BYTES) == 0;
+    size_t header = is_new ? UPLOAD_HEADER_BYTES : MAGIC_BYTES, n = r->len - header;
+    if ((!is_new && !is_old) || r->len <= header || n >= sizeof u->id ||
+        memchr(r->bytes + header, '\0', n) != NULL) {
         return false;
     }
-    memcpy(u->id, r->bytes + MAGIC_BYTES, n);
+    u->checksum = is_new ? (enum s3_checksum)r->bytes[MAGIC_BYTES] : S3_CHECKSUM_NONE;
+    u->has_whole = is_new && r->bytes[MAGIC_BYTES + 1] != 0;
+    if (u->checksum > S3_CHECKSUM_NONE || (u->has_whole && !s3_checksum_is_crc(u->checksum))) {
+        return false;
+    }
+    memcpy(u->id, r->bytes + header, n);
     u->id[n] = '\0';
     return true;
 }
@@ -71,37 +82,64 @@ static void write_part(const struct s3_parts *parts, struct receipt *ret_receipt
     memcpy(b, part_magic, MAGIC_BYTES);
     put_u32(b + MAGIC_BYTES, next);
     for (size_t i = 0; i < parts->n && parts->items[i].number == next; i++, next++) {
-        if (len + 1 >= RECEIPT_MAX_BYTES) {
+        const struct s3_part *part = &parts->items[i];
+        size_t sum_len = strlen(part->checksum);
+        if (len + sum_len + 2 >= RECEIPT_MAX_BYTES) {
             break;
         }
-        size_t n = pack_etag(parts->items[i].etag, b + len + 1, RECEIPT_MAX_BYTES - len - 1);
+        size_t n = pack_etag(part->etag, b + len + 1, RECEIPT_MAX_BYTES - len - sum_len - 2);
         if (n == 0) {
             break;
         }
         b[len] = (uint8_t)n;
         len += 1 + n;
+        b[len] = (uint8_t)sum_len;
+        memcpy(b + len + 1, part->checksum, sum_len);
+        len += 1 + sum_len;
     }
     ret_receipt->len = len;
 }
 
+// Takes a run of bytes with its length before it from the receipt: at most @max.
+static bool take_run(const struct receipt *r, size_t *at, size_t max, const uint8_t **ret_run,
+                     size_t *ret_len) {
+    size_t n = *at < r->len ? r->bytes[(*at)++] : max + 1;
+    if (n > max || n > r->len - *at) {
+        return false;
+    }
+    *ret_run = r->bytes + *at;
+    *ret_len = n;
+    *at += n;
+    return true;
+}
+
 // Adds the ETags of a part's receipt to @parts; a later part's word stands.
 static enum err read_part(const struct receipt *r, struct s3_parts *parts) {
-    if (r->len < PART_HEADER_BYTES || memcmp(r->bytes, part_magic, MAGIC_BYTES) != 0) {
+    bool is_new = r->len >= MAGIC_BYTES && memcmp(r->bytes, part_magic, MAGIC_BYTES) == 0;
+    bool is_old = r->len >= MAGIC_BYTES && memcmp(r->bytes, old_part_magic, MAGIC_BYTES) == 0;
+    if (r->len < PART_HEADER_BYTES || (!is_new && !is_old)) {
         return ERR_INVALID;
     }
     struct s3_part part = {.number = get_u32(r->bytes + MAGIC_BYTES)};
     for (size_t at = PART_HEADER_BYTES; at < r->len; part.number++) {
-        size_t n = r->bytes[at++];
-        if (n > r->len - at || n >= S3_ETAG_MAX) {
+        const uint8_t *run;
+        size_t n;
+        if (!take_run(r, &at, S3_ETAG_MAX - 1, &run, &n)) {
             return ERR_INVALID;
         }
         if (n == MD5_LEN) {
-            hash_hex(r->bytes + at, n, part.etag);
+            hash_hex(run, n, part.etag);
         } else {
-            memcpy(part.etag, r->bytes + at, n);
+            memcpy(part.etag, run, n);
             part.etag[n] = '\0';
         }
-        at += n;
+        if (is_new && !take_run(r, &at, S3_CHECKSUM_SIZE - 1, &run, &n)) {
+            return ERR_INVALID;
+        }
+        if (is_new) {
+            memcpy(part.checksum, run, n);
+            part.checksum[n] = '\0';
+        }
         enum err e = s3_parts_put(parts, &part);
         if (e != OK) {
             return e;
@@ -214,15 +252,16 @@ static enum err dest_changed(const struct s3_upload *u, const char *why,
                        "%s", why);
 }
 
-// Are the parts that the store has those that were written, without gaps?
-static enum err check_parts(const struct s3_upload *u, uint64_t size, const struct s3_parts *have,
+// Are the parts that the store has those that were written, without gaps? Checksums that it does
+// not list are taken from the receipts.
+static enum err check_parts(const struct s3_upload *u, uint64_t size, struct s3_parts *have,
                             const struct s3_parts *told, struct failure *ret_failure) {
     uint64_t chunk = s3_chunk_bytes(size), n = (size + chunk - 1) / chunk;
     if (have->n != n) {
         return dest_changed(u, "the store has another number of parts than were sent", ret_failure);
     }
     for (size_t i = 0; i < have->n; i++) {
-        const struct s3_part *part = &have->items[i];
+        struct s3_part *part = &have->items[i];
         uint64_t want = i + 1 < n ? chunk : size - (n - 1) * chunk;
         const struct s3_part *receipt = s3_parts_find(told, part->number);
         if (part->number != i + 1 || part->bytes != want) {
@@ -231,6 +270,12 @@ static enum err check_parts(const struct s3_upload *u, uint64_t size, const stru
         if (receipt != NULL && strcmp(receipt->etag, part->etag) != 0) {
             return dest_changed(u, "a part was replaced after it was acknowledged", ret_failure);
         }
+        if (receipt != NULL && part->checksum[0] == '\0') {
+            memcpy(part->checksum, receipt->checksum, sizeof part->checksum);
+        } else if (receipt != NULL && receipt->checksum[0] != '\0' &&
+                   strcmp(receipt->checksum, part->checksum) != 0) {
+            return dest_changed(u, "a part has another checksum than was sent", ret_failure);
+        }
     }
     return OK;
 }
@@ -238,23 +283,26 @@ static enum err check_parts(const struct s3_upload *u, uint64_t size, const stru
 // Is the object there, as this upload would have made it? @parts as far as they are known.
 static enum err check_object(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
                              const struct s3_parts *parts, struct failure *ret_failure) {
-    struct object_entry found;
-    char etag[S3_ETAG_MAX], want[S3_ETAG_MAX];
-    bool has_mtime;
-    enum err e = sink_s3_look(p, u->key, u->key_len, &found, etag, &has_mtime, ret_failure);
+    struct sink_s3_found found;
+    char want[S3_ETAG_MAX], crc[S3_CHECKSUM_SIZE];
+    const char *etag = found.etag;
+    enum err e = sink_s3_look(p, u->key, u->key_len, &found, ret_failure);
     if (e == ERR_NOT_FOUND) {
         return dest_changed(u, "neither the upload nor the object is there", ret_failure);
     }
     if (e != OK) {
         return e;
     }
-    uint64_t chunk = s3_chunk_bytes(size);
-    bool is_known = parts->n == (size + chunk - 1) / chunk && s3_upload_etag(parts, want);
+    uint64_t chunk = s3_chunk_bytes(size), n_chunks = (size + chunk - 1) / chunk;
+    bool is_known = parts->n == n_chunks && s3_upload_etag(parts, want);
     const char *dash = strchr(etag, '-'), *want_dash = is_known ? strchr(want, '-') : NULL;
     // A store that makes its ETags otherwise says at least so.
     bool may_compare = is_known && dash != NULL && strspn(etag, "0123456789abcdef") == 32 &&
                        strcmp(dash, want_dash) == 0;
-    if (found.version.size != size || (may_compare && strcmp(etag, want) != 0)) {
+    bool is_same_crc = found.crc_kind != u->checksum || parts->n != n_chunks ||
+                       !s3_upload_crc(u, parts, crc) || strcmp(found.crc, crc) == 0;
+    if (found.entry.version.size != size || (may_compare && strcmp(etag, want) != 0) ||
+        !is_same_crc) {
         return dest_changed(u, "the object there is not the one that was uploaded", ret_failure);
     }
     return OK;

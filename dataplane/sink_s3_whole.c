@@ -194,6 +194,7 @@ enum err sink_s3_stage(struct sink *s, uint32_t tag, struct failure *ret_failure
         .key_len = put->key_len,
         .body = put->bytes,
         .body_bytes = put->len,
+        .body_kind = S3_BODY_OBJECT,
     };
     sink_s3_put_properties(&put->call, &put->properties);
     enum err e = sink_s3_send(p, put, ret_failure);

@@ -46,8 +46,11 @@ struct source_s3 {
     struct object_version version;
     uint64_t pos, end;
     uint32_t n_resumes;
-    struct md5_sum *md5; // of all bytes of the object so far
-    bool is_whole;       // all of the object is read, and its ETag may be its MD5
+    // What all bytes of the object prove, where all of it is read.
+    enum { PROOF_NONE, PROOF_MD5, PROOF_CRC } proof;
+    struct md5_sum *md5;
+    struct s3_crc crc;
+    char crc_told[S3_CHECKSUM_SIZE];
     struct object_properties properties;
     uint8_t *origin_key;
     char origin_etag[S3_ETAG_MAX];
@@ -116,7 +119,9 @@ static void prepare(struct source_s3 *p, struct fetch *f, uint64_t from, const c
     } else if (!r->accept_changed && e.target_len > 0 && e.target_len < S3_ETAG_MAX) {
         put_etag(f, (const char *)e.target, e.target_len);
     }
-    if (!is_all && !is_empty) {
+    if (is_all) {
+        s3_call_header(c, "x-amz-checksum-mode", "ENABLED");
+    } else if (!is_empty) {
         if (to_end) {
             snprintf(f->range_text, sizeof f->range_text, "bytes=%" PRIu64 "-", from);
         } else {
@@ -227,6 +232,34 @@ static enum err found_changed(const struct fetch *f, const struct source_s3 *p,
                        "it changed after it was listed");
 }
 
+// A checksum that the store keeps of the whole object, or its ETag, if that is its MD5.
+static void choose_proof(struct source_s3 *p, const struct s3_call *call, bool is_whole) {
+    const char *encryption = s3_answer_header(call, "x-amz-server-side-encryption");
+    const char *own_key = s3_answer_header(call, "x-amz-server-side-encryption-customer-algorithm");
+    const char *text = NULL;
+    p->crc = (struct s3_crc){.kind = s3_answer_crc(call, &text)};
+    p->proof = PROOF_NONE;
+    if (!is_whole) {
+        return;
+    }
+    if (p->crc.kind != S3_CHECKSUM_NONE && strlen(text) < sizeof p->crc_told) {
+        p->proof = PROOF_CRC;
+        memcpy(p->crc_told, text, strlen(text) + 1);
+    } else if (s3_etag_is_md5(p->etag) && own_key == NULL &&
+               (encryption == NULL || strcmp(encryption, "AES256") == 0)) {
+        p->proof = PROOF_MD5;
+        md5_sum_reset(p->md5);
+    }
+}
+
+static void add_to_proof(struct source_s3 *p, const void *bytes, size_t len) {
+    if (p->proof == PROOF_MD5) {
+        md5_sum_update(p->md5, bytes, len);
+    } else if (p->proof == PROOF_CRC) {
+        s3_crc_add(&p->crc, bytes, len);
+    }
+}
+
 static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *ret_found,
                     struct failure *ret_failure) {
     struct source_found found = {0};
@@ -254,12 +287,7 @@ static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *r
     p->end = f->range.length < size - p->pos ? p->pos + f->range.length : size;
     p->version = found.entry.version;
     p->n_resumes = 0;
-    const char *encryption = s3_answer_header(&f->call, "x-amz-server-side-encryption");
-    p->is_whole =
-        p->pos == 0 && p->end == size && s3_etag_is_md5(p->etag) &&
-        (encryption == NULL || strcmp(encryption, "AES256") == 0) &&
-        s3_answer_header(&f->call, "x-amz-server-side-encryption-customer-algorithm") == NULL;
-    md5_sum_reset(p->md5);
+    choose_proof(p, &f->call, p->pos == 0 && p->end == size);
     *ret_found = found;
     return OK;
 }
@@ -323,9 +351,7 @@ static enum err source_s3_read(struct source *s, void *buf, size_t cap, size_t *
         if (e == OK && len > 0) {
             p->pos += len;
             *ret_len = len;
-            if (p->is_whole) {
-                md5_sum_update(p->md5, buf, len);
-            }
+            add_to_proof(p, buf, len);
             return OK;
         }
         if (e == OK) {
@@ -346,26 +372,34 @@ static enum err source_s3_read(struct source *s, void *buf, size_t cap, size_t *
     return OK;
 }
 
-static enum err check_md5(struct source_s3 *p, struct failure *ret_failure) {
+static enum err check_proof(struct source_s3 *p, struct failure *ret_failure) {
     uint8_t digest[MD5_BYTES];
-    char hex[2 * MD5_BYTES + 1];
-    if (!p->is_whole || p->pos < p->end || !md5_sum_final(p->md5, digest)) {
+    char found[2 * MD5_BYTES + S3_CHECKSUM_SIZE];
+    const char *told = p->proof == PROOF_CRC ? p->crc_told : p->etag;
+    if (p->proof == PROOF_NONE || p->pos < p->end) {
         return OK;
     }
-    hash_hex(digest, sizeof digest, hex);
-    if (strcmp(hex, p->etag) == 0) {
+    if (p->proof == PROOF_CRC) {
+        s3_crc_text(&p->crc, found);
+    } else if (md5_sum_final(p->md5, digest)) {
+        hash_hex(digest, sizeof digest, found);
+    } else {
+        return OK;
+    }
+    if (strcmp(found, told) == 0) {
         return OK;
     }
     char object[FAILURE_OBJECT_MAX];
     size_t n = s3_call_object(&p->open->call, object, sizeof object);
     return failure_set(ret_failure, ERR_CORRUPT, "GetObject", object, n,
-                       "its bytes have MD5 %s, its ETag is %.64s", hex, p->etag);
+                       "its bytes have %s %s, the store says %.64s",
+                       p->proof == PROOF_CRC ? s3_checksum_name(p->crc.kind) : "MD5", found, told);
 }
 
 static enum err source_s3_close(struct source *s, struct source_closed *ret_closed,
                                 struct failure *ret_failure) {
     struct source_s3 *p = impl(s);
-    enum err e = check_md5(p, ret_failure);
+    enum err e = check_proof(p, ret_failure);
     fetch_free(p->open);
     p->open = NULL;
     ret_closed->version = p->version;

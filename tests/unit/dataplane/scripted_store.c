@@ -135,6 +135,30 @@ unsigned scripted_store_count(struct scripted_store *s, const char *text) {
     return n;
 }
 
+void scripted_store_settings(struct scripted_store *s, const char *json) {
+    ask_for_nothing(s, "POST", "/-settings", json, strlen(json));
+}
+
+char *scripted_store_sent(struct scripted_store *s, const char *text, const char *name) {
+    int status;
+    size_t len;
+    char wanted[80], *value = NULL;
+    AUTO(auto_free) char *list = ask(s, "GET", "/-requests", "", 0, &status, &len);
+    snprintf(wanted, sizeof wanted, " %s=", name);
+    for (char *at = strstr(list, text); at != NULL; at = strstr(at, text)) {
+        size_t n = strcspn(at, "\"]"); // the request's end, as JSON has it
+        const char *found = memmem(at, n, wanted, strlen(wanted));
+        free(value);
+        value = NULL;
+        if (found != NULL) {
+            found += strlen(wanted);
+            value = strndup(found, strcspn(found, " \"]"));
+        }
+        at += n;
+    }
+    return value;
+}
+
 static void path_of(const char *key, char *ret_path, size_t cap) {
     assert_true(3 * strlen(key) + 8 < cap);
     memcpy(ret_path, "/b/", 3);

@@ -21,6 +21,9 @@ void scripted_store_stop(struct scripted_store *s);
 void scripted_store_rules(struct scripted_store *s, const char *json);
 // How many requests that contain @text there were so far.
 unsigned scripted_store_count(struct scripted_store *s, const char *text);
+void scripted_store_settings(struct scripted_store *s, const char *json);
+// The value of header @name in the last request that contains @text; free() it. NULL: it had none.
+char *scripted_store_sent(struct scripted_store *s, const char *text, const char *name);
 // By itself, without what is tested.
 void scripted_store_put(struct scripted_store *s, const char *key, const void *bytes, size_t len);
 // The body; free() it. NULL: there is no such object.
