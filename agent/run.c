@@ -184,6 +184,7 @@ static enum err open_store_sink(struct run *r, struct s3_store *store) {
         .root = r->spec->sink->root.data,
         .root_len = r->spec->sink->root.len,
         .fence = {lease_may_act, r->lease},
+        .never_replaces = r->spec->if_none_match,
     };
     return sink_s3_new(&o, &r->sink, &r->failure);
 }
@@ -201,6 +202,7 @@ static enum err open_posix_sink(struct run *r) {
         .fence = {lease_may_act, r->lease},
         .boot_id = r->tools->boot_id,
         .turns = r->tools->turns,
+        .never_replaces = r->spec->if_none_match,
     };
     return sink_posix_new(&o, &r->sink, &r->failure);
 }

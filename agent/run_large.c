@@ -34,6 +34,9 @@ enum err run_open_receipt(struct run *r, struct receipt *ret_receipt) {
 static enum err look_for_identical(struct run *r, const struct object_entry *e, bool *ret_is) {
     enum sink_identical same = SINK_DIFFERS;
     enum err err = sink_compare(r->sink, e, &same, &r->failure);
+    if (err == OK) {
+        err = sink_check_replaced(r->sink, e, same, &r->failure);
+    }
     if (err != OK || same != SINK_SAME) {
         *ret_is = false;
         return err;
@@ -53,7 +56,7 @@ enum err run_open(struct run *r) {
     char temp[TEMP_NAME_SIZE];
     enum err err = prepare(r, &e, temp);
     bool is_there = false;
-    if (err == OK && r->spec->skip_identical) {
+    if (err == OK && (r->spec->skip_identical || r->spec->if_none_match)) {
         err = look_for_identical(r, &e, &is_there);
     }
     if (err != OK || is_there) {

@@ -84,9 +84,12 @@ static enum err make_link(struct run *r, const struct object_entry *e, bool *ret
     if (e->type == OBJECT_FILE) { // one more name of the object that the target names
         return sink_make_link(r->sink, e, e->target, e->target_len, temp, f);
     }
-    if (r->spec->skip_identical) {
+    if (r->spec->skip_identical || r->spec->if_none_match) {
         enum sink_identical same = SINK_DIFFERS;
         enum err err = sink_compare(r->sink, e, &same, f);
+        if (err == OK) {
+            err = sink_check_replaced(r->sink, e, same, f);
+        }
         if (err != OK || same == SINK_SAME) {
             *ret_identical = err == OK;
             return err;

@@ -100,6 +100,7 @@ static void set_spec(struct fields *f, const Sluice__V1__FlowSpec *spec) {
     for (size_t i = 0; i < spec->n_after; i++) {
         fields_append(f, after, json_string(spec->after[i]));
     }
+    fields_set(f, "if_none_match", json_boolean(spec->if_none_match));
     fields_text_or_null(f, "retry_of", spec->retry_of);
     fields_text_or_null(f, "callback", spec->callback_url);
 }

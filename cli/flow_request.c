@@ -21,6 +21,9 @@
     {"transport", 0, "auto|tcp|rdma",                                                              \
      "how bytes travel between agents (default: auto, RDMA where both\n"                           \
      "have it, TCP where not)"},                                                                   \
+    {"if-none-match", 0, NULL,                                                                     \
+     "never replace what is there already: such objects fail, but for those\n"                     \
+     "that are the same, which are skipped"},                                                      \
     {"label", 'l', "KEY=VALUE", "a label to find the flow by; may be repeated"},                   \
     {"executors", 0, "N", "tasks that run at a time, 1 to 100000"},                                \
     {"streams", 0, "N",                                                                            \
@@ -190,6 +193,10 @@ static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t
         (e = add_number(inv, "weight", "weight", 1, 1000, spec, f)) != OK ||
         (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK ||
         (e = add_time(inv, "deadline", "deadline_ms", now_ms, spec, f)) != OK) {
+        return e;
+    }
+    if (invocation_has(inv, "if-none-match") &&
+        (e = set_json(spec, "if_none_match", json_true(), f)) != OK) {
         return e;
     }
     e = add_list(inv, "credentials", "takes a name in UTF-8", spec, f);

@@ -78,6 +78,17 @@ void s3_checksum_of(enum s3_checksum c, const void *bytes, size_t len,
     }
 }
 
+bool s3_checksum_as_etag(const char *md5, char ret_etag[S3_CHECKSUM_SIZE]) {
+    uint8_t digest[S3_CHECKSUM_SIZE];
+    size_t n = 0;
+    if (strlen(md5) >= S3_CHECKSUM_SIZE || base64_decode(md5, strlen(md5), digest, &n) != OK ||
+        n != MD5_BYTES) {
+        return false;
+    }
+    hash_hex(digest, n, ret_etag);
+    return true;
+}
+
 // ---- CRCs ----
 
 void s3_crc_add(struct s3_crc *c, const void *bytes, size_t len) {

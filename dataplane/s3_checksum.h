@@ -33,6 +33,9 @@ bool s3_checksum_is_amz(enum s3_checksum c);
 void s3_checksum_of(enum s3_checksum c, const void *bytes, size_t len,
                     char ret_text[S3_CHECKSUM_SIZE]);
 
+// The ETag that an object of this MD5 has. false: @md5 is none.
+bool s3_checksum_as_etag(const char *md5, char ret_etag[S3_CHECKSUM_SIZE]);
+
 // A CRC of bytes that come one after the other. Zeroed but for the kind: of none.
 struct s3_crc {
     enum s3_checksum kind; // CRC64NVME or CRC32C

@@ -15,7 +15,7 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
     HEADER_TEXT_MAX = 8192, // one header as a line
-    OWN_HEADERS = 6,        // host, payload, checksum, date, token, authorization
+    OWN_HEADERS = 7,        // host, condition, payload, checksum, date, token, authorization
 };
 
 enum err s3_client_new(struct s3_store *s, const struct s3_credentials *keys,
@@ -96,6 +96,9 @@ static size_t all_headers(const struct s3_call *call, struct s3_header *ret) {
     size_t n = call->n_headers;
     memcpy(ret, call->headers, n * sizeof *ret);
     ret[n++] = (struct s3_header){"host", t->host};
+    if (call->if_none_match && s3_store_takes_conditions(call->client->store)) {
+        ret[n++] = (struct s3_header){"if-none-match", "*"};
+    }
     ret[n++] = (struct s3_header){"x-amz-content-sha256", call->payload};
     ret[n++] = (struct s3_header){"x-amz-date", t->time};
     if (call->checksum_text[0] != '\0') {

@@ -55,6 +55,8 @@ struct s3_call {
     enum s3_body body_kind;
     enum s3_checksum checksum; // of S3_BODY_PART
     bool is_stream;       // the body is taken with s3_read(): done means its first byte is here
+    bool if_none_match;   // ERR_EXISTS if there is an object of this key; see
+                          // s3_store_refuse_conditions()
     bool may_hide_errors; // a 200 may turn out to be an error in its body
 
     // The outcome, once s3_await() returned.

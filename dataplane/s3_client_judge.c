@@ -85,6 +85,9 @@ static void say(struct s3_call *call, enum err e, const struct s3_error_text *t)
     if (e == ERR_UNAUTHENTICATED) {
         failure_remedy(&call->failure, "renew the credentials of volume '%.60s'",
                        s3_store_name(call->client->store));
+    } else if (e == ERR_EXISTS) {
+        failure_remedy(&call->failure,
+                       "remove it, or let the flow replace it (without if_none_match)");
     } else if (e == ERR_DENIED) {
         failure_remedy(&call->failure, "allow %s there for the key of volume '%.60s'",
                        call->operation, s3_store_name(call->client->store));
@@ -186,6 +189,14 @@ static bool is_proven(struct s3_call *call) {
     return told == NULL || strcmp(told, call->checksum_text) == 0;
 }
 
+// 501: the condition is sent no more; that nothing is there was looked at before.
+static bool is_unconditional(struct s3_client *c, const struct s3_call *call) {
+    if (!call->if_none_match || call->status != 501) {
+        return false;
+    }
+    return s3_store_refuse_conditions(c->store) || call->attempts < 2;
+}
+
 // An answer that is no success, or a success that hides an error.
 static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
                                    struct s3_error_text *t) {
@@ -196,9 +207,12 @@ static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
     }
     snprintf(call->code, sizeof call->code, "%s", t->code);
     enum err e = meaning_of(t->code, call->status, &is_retried);
+    if (call->if_none_match && call->status == 412) {
+        e = ERR_EXISTS;
+    }
     say(call, e, t);
     if (is_redirected(c, call, t) || is_timed(c, call, t) || is_renewed(c, call, e) ||
-        is_asked_again(call, t) || is_proven_otherwise(c, call, t)) {
+        is_asked_again(call, t) || is_unconditional(c, call) || is_proven_otherwise(c, call, t)) {
         return S3_VERDICT_AGAIN;
     }
     if (call->status == 503 || call->status == 429 || strcmp(t->code, "SlowDown") == 0) {

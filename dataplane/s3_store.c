@@ -41,6 +41,7 @@ struct s3_store {
     uint32_t next_region;
     int64_t skew_s;
     struct s3_checksum_choice checksum;
+    bool refuses_conditions;
     struct s3_rate rate;
     struct s3_store_counts counts;
 };
@@ -430,6 +431,24 @@ void s3_store_learn_checksum(struct s3_store *s, enum s3_checksum tried, bool is
                   LOG_STR("checksum", s3_checksum_name(now)),
                   LOG_BOOL("payload_signed", p.is_signed));
     }
+}
+
+bool s3_store_refuse_conditions(struct s3_store *s) {
+    pthread_mutex_lock(&s->lock);
+    bool is_news = !s->refuses_conditions;
+    s->refuses_conditions = true;
+    pthread_mutex_unlock(&s->lock);
+    if (is_news) {
+        log_event(LOG_WARN, "s3_conditions_refused", LOG_STR("store", s->name));
+    }
+    return is_news;
+}
+
+bool s3_store_takes_conditions(struct s3_store *s) {
+    pthread_mutex_lock(&s->lock);
+    bool takes = !s->refuses_conditions;
+    pthread_mutex_unlock(&s->lock);
+    return takes;
 }
 
 uint64_t s3_store_take_us(struct s3_store *s) {

@@ -86,6 +86,9 @@ void s3_store_part_proof(struct s3_store *s, enum s3_checksum checksum, struct s
 bool s3_store_is_trying(struct s3_store *s); // not settled yet
 // @is_taken: the store answered with the checksum. Else it was refused, or ignored.
 void s3_store_learn_checksum(struct s3_store *s, enum s3_checksum tried, bool is_taken);
+// The store refused If-None-Match as something that it does not know. false: that was known.
+bool s3_store_refuse_conditions(struct s3_store *s);
+bool s3_store_takes_conditions(struct s3_store *s);
 // 0: a request may begin now; else how long to wait.
 uint64_t s3_store_take_us(struct s3_store *s);
 void s3_store_slow_down(struct s3_store *s, const char *code);

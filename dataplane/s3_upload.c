@@ -301,6 +301,7 @@ enum err s3_upload_complete(const struct s3_upload *u, const struct s3_parts *pa
     call.body = body;
     call.body_bytes = len;
     call.may_hide_errors = true;
+    call.if_none_match = u->never_replaces;
     enum err e = s3_run(u->client, &call, ret_failure);
     s3_end(&call);
     return e;

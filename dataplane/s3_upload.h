@@ -18,6 +18,7 @@ struct s3_upload {
     size_t key_len;
     char id[S3_UPLOAD_ID_MAX];
     enum s3_checksum checksum; // of its parts; S3_CHECKSUM_NONE: the store knows of none
+    bool never_replaces;       // completing it is ERR_EXISTS where there is an object
     bool has_whole;            // the CRCs of the parts become one of the object
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/sink_impl.h"
 
+#include <stdio.h>
+
 const struct sink_capabilities *sink_capabilities(const struct sink *s) {
     return &s->capabilities;
 }
@@ -68,6 +70,27 @@ enum err sink_compare(struct sink *s, const struct object_entry *e, enum sink_id
                       struct failure *ret_failure) {
     enum err err = check_name(s, e, "compare", ret_failure);
     return err == OK ? s->ops->compare(s, e, ret_result, ret_failure) : err;
+}
+
+enum err sink_exists(const struct object_entry *e, const char *operation,
+                     struct failure *ret_failure) {
+    enum err err = failure_set(ret_failure, ERR_EXISTS, operation, e->path, e->path_len, NULL);
+    sink_say_exists(ret_failure);
+    return err;
+}
+
+void sink_say_exists(struct failure *f) {
+    if (f != NULL) {
+        snprintf(f->message, sizeof f->message, "there is another object of this name");
+        failure_remedy(f, "remove it, or let the flow replace it (without if_none_match)");
+    }
+}
+
+enum err sink_check_replaced(const struct sink *s, const struct object_entry *e,
+                             enum sink_identical found, struct failure *ret_failure) {
+    return s->capabilities.never_replaces && found == SINK_DIFFERS && e->type != OBJECT_DIRECTORY
+               ? sink_exists(e, "compare", ret_failure)
+               : OK;
 }
 
 enum err sink_begin(struct sink *s, const struct object_entry *e, const char temp[TEMP_NAME_SIZE],

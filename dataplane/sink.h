@@ -30,6 +30,7 @@ struct sink_capabilities {
     bool has_fd;          // sink_fd() works: splice, copy_file_range are possible
     bool writes_anywhere; // any offset; else ranges must follow each other
     bool holds_keys;      // any name, not only such as paths are made of
+    bool never_replaces;  // what is there already: ERR_EXISTS instead
     const void *store;    // as in struct source_capabilities
     uint32_t max_staged;  // objects that may wait for sink_finish_staged()
 };
@@ -57,11 +58,20 @@ struct receipt_list {
     size_t n;
 };
 
-enum sink_identical { SINK_DIFFERS, SINK_SAME };
-// Is the object there already, with the entry's size, mtime (to the ns) and type?
+enum sink_identical { SINK_ABSENT, SINK_DIFFERS, SINK_SAME };
+// Is something there already, and does it have the entry's size, mtime (to the ns) and type?
 // If so its directory counts as touched: who made it may have ended before the sync.
 MUST_CHECK enum err sink_compare(struct sink *s, const struct object_entry *e,
                                  enum sink_identical *ret_result, struct failure *ret_failure);
+
+// For a sink that never replaces, before anything is moved: ERR_EXISTS if @found is another
+// object. What comes after that is refused when the name is made.
+MUST_CHECK enum err sink_check_replaced(const struct sink *s, const struct object_entry *e,
+                                        enum sink_identical found, struct failure *ret_failure);
+// The failure, and what it says.
+enum err sink_exists(const struct object_entry *e, const char *operation,
+                     struct failure *ret_failure);
+void sink_say_exists(struct failure *f); // NULL is fine
 
 // ---- whole objects ----
 // What an object store should know beside the entry, of what is begun or opened next; borrowed

@@ -217,6 +217,7 @@ enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_si
     p->sink.capabilities = (struct sink_capabilities){
         .has_fd = true,
         .writes_anywhere = true,
+        .never_replaces = o->never_replaces,
         .max_staged = choose_max_staged(),
     };
     p->boot_id = strdup(o->boot_id ? o->boot_id : "");

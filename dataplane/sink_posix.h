@@ -14,6 +14,7 @@ struct sink_posix_options {
     const char *boot_id; // of this machine, for receipts; borrowed
     // Shared by all sinks of an agent, borrowed. NULL: writers of one file do not wait here.
     struct write_turns *turns;
+    bool never_replaces;
 };
 MUST_CHECK enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_sink,
                                    struct failure *ret_failure);

@@ -154,13 +154,17 @@ static void close_staged(struct sink_posix *p) {
     }
 }
 
-static void rename_staged(struct sink_posix_staged *g) {
-    if (renameat(g->dir->fd, g->temp, g->dir->fd, g->name) == 0) {
+static void rename_staged(const struct sink_posix *p, struct sink_posix_staged *g) {
+    int errnum = sink_posix_rename(p, g->dir, g->temp, g->name);
+    if (errnum == 0) {
         g->is_renamed = true;
         g->dir->changed = true;
         return;
     }
-    set_result(g, errno, "rename");
+    set_result(g, errnum, "rename");
+    if (g->result == ERR_EXISTS) {
+        sink_say_exists(g->failure);
+    }
     if (g->result == ERR_IS_DIRECTORY && g->failure) {
         snprintf(g->failure->message, sizeof(g->failure->message),
                  "a directory is in the way of the file");
@@ -200,7 +204,7 @@ enum err sink_posix_finish_staged(struct sink *s, enum durability durability,
         struct sink_posix_staged *g = &p->staged[i];
         fenced = sink_check_fence(s, ret_failure);
         if (fenced == OK && g->result == OK) {
-            rename_staged(g);
+            rename_staged(p, g);
         }
     }
     if (durability == DURABILITY_NONE) {

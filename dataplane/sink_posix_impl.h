@@ -86,6 +86,11 @@ mode_t sink_posix_mode(const struct sink_posix *p, const struct object_entry *e)
 // Names in @d were changed. Syncs early when very many wait for it.
 MUST_CHECK enum err sink_posix_changed(struct sink_posix *p, struct dir *d,
                                        struct failure *ret_failure);
+// @temp gets its @name, in place of what has it, if that may be replaced. 0 or an errno.
+int sink_posix_rename(const struct sink_posix *p, const struct dir *dir, const char *temp,
+                      const char *name);
+enum err sink_posix_rename_failed(struct sink_posix *p, const struct object_entry *e, int errnum,
+                                  struct failure *ret_failure);
 bool sink_posix_is_aborted(const struct sink_posix *p);
 
 // ---- the operations, by file ----

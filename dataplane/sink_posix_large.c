@@ -355,8 +355,9 @@ static enum err publish(struct sink_posix *p, const struct object_entry *e, stru
     if (err != OK) {
         return err;
     }
-    if (renameat(dir->fd, temp, dir->fd, name) != 0) {
-        return sink_posix_errno(p, e, errno, "rename", ret_failure);
+    errnum = sink_posix_rename(p, dir, temp, name);
+    if (errnum != 0) {
+        return sink_posix_rename_failed(p, e, errnum, ret_failure);
     }
     if (durability == DURABILITY_NONE) {
         return OK;

@@ -23,7 +23,7 @@ enum err sink_posix_compare(struct sink *s, const struct object_entry *e,
     char name[256];
     enum err err = sink_posix_parent(p, e, false, &dir, name, ret_failure);
     if (is_absent(err)) {
-        *ret_result = SINK_DIFFERS;
+        *ret_result = SINK_ABSENT;
         return OK;
     }
     if (err != OK) {
@@ -34,7 +34,7 @@ enum err sink_posix_compare(struct sink *s, const struct object_entry *e,
         if (errno != ENOENT) {
             return sink_posix_errno(p, e, errno, "stat", ret_failure);
         }
-        *ret_result = SINK_DIFFERS;
+        *ret_result = SINK_ABSENT;
         return OK;
     }
     struct object_entry found;
@@ -186,11 +186,38 @@ static int set_name_metadata(const struct sink_posix *p, const struct dir *dir, 
     return utimensat(dir->fd, name, times, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
 }
 
+int sink_posix_rename(const struct sink_posix *p, const struct dir *dir, const char *temp,
+                      const char *name) {
+    if (!p->sink.capabilities.never_replaces) {
+        return renameat(dir->fd, temp, dir->fd, name) == 0 ? 0 : errno;
+    }
+    if (renameat2(dir->fd, temp, dir->fd, name, RENAME_NOREPLACE) == 0) {
+        return 0;
+    }
+    if (errno != EINVAL && errno != ENOSYS) {
+        return errno;
+    }
+    // A file system that cannot: a second name replaces none either.
+    if (linkat(dir->fd, temp, dir->fd, name, 0) != 0) {
+        return errno;
+    }
+    (void)unlinkat(dir->fd, temp, 0); // the object is there, whatever becomes of this name
+    return 0;
+}
+
+enum err sink_posix_rename_failed(struct sink_posix *p, const struct object_entry *e, int errnum,
+                                  struct failure *ret_failure) {
+    return errnum == EEXIST && p->sink.capabilities.never_replaces
+               ? sink_exists(e, "rename", ret_failure)
+               : sink_posix_errno(p, e, errnum, "rename", ret_failure);
+}
+
 static enum err rename_temp(struct sink_posix *p, const struct object_entry *e, struct dir *dir,
                             const char *temp, const char *name, struct failure *ret_failure) {
     enum err err = sink_check_fence_for(&p->sink, e, ret_failure);
-    if (err == OK && renameat(dir->fd, temp, dir->fd, name) != 0) {
-        err = sink_posix_errno(p, e, errno, "rename", ret_failure);
+    int errnum = err == OK ? sink_posix_rename(p, dir, temp, name) : 0;
+    if (errnum != 0) {
+        err = sink_posix_rename_failed(p, e, errnum, ret_failure);
     }
     if (err != OK) {
         (void)unlinkat(dir->fd, temp, 0);
@@ -242,6 +269,12 @@ enum err sink_posix_make_link(struct sink *s, const struct object_entry *e, cons
     first_dir->n_users--;
     if (err != OK) {
         return err;
+    }
+    struct stat st, first_st;
+    if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        fstatat(first_dir->fd, first_name, &first_st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        st.st_ino == first_st.st_ino && st.st_dev == first_st.st_dev) {
+        return sink_posix_changed(p, dir, ret_failure); // it is that link already
     }
     int result = linkat(first_dir->fd, first_name, dir->fd, temp, 0);
     if (result != 0 && errno == EEXIST && unlinkat(dir->fd, temp, 0) == 0) {

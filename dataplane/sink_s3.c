@@ -77,7 +77,7 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
     }
     err = sink_s3_look(p, key, key_len, &found, &f);
     if (err == ERR_NOT_FOUND) {
-        *ret_result = SINK_DIFFERS;
+        *ret_result = SINK_ABSENT;
         return OK;
     }
     if (err != OK) {
@@ -219,8 +219,10 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
     p->store = s3_client_store(p->client);
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
-    p->sink.capabilities =
-        (struct sink_capabilities){.holds_keys = true, .store = p->store, .max_staged = STAGED_MAX};
+    p->sink.capabilities = (struct sink_capabilities){.holds_keys = true,
+                                                      .never_replaces = o->never_replaces,
+                                                      .store = p->store,
+                                                      .max_staged = STAGED_MAX};
     p->last = &p->staged;
     *ret_sink = &p->sink;
     return OK;

@@ -16,6 +16,7 @@ struct sink_s3_options {
     const uint8_t *root;           // "BUCKET" or "BUCKET/PREFIX", borrowed
     size_t root_len;
     struct fence fence;
+    bool never_replaces;
 };
 MUST_CHECK enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
                                 struct failure *ret_failure);

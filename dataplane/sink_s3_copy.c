@@ -53,6 +53,8 @@ static void begin_call(struct sink_s3 *p, struct s3_put *put, const char *operat
         .key = put->key,
         .key_len = put->key_len,
         .may_hide_errors = true,
+        .if_none_match =
+            p->sink.capabilities.never_replaces && strcmp(operation, "CopyObject") == 0,
     };
     s3_call_header(ret_call, "x-amz-copy-source", put->copy_source);
     s3_call_header(ret_call, "x-amz-copy-source-if-match", put->copy_etag);

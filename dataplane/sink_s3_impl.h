@@ -110,5 +110,13 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
 enum err sink_s3_abort_large(struct sink *s, const struct object_entry *e, const char *temp,
                              const struct receipt *open, struct failure *ret_failure);
 void sink_s3_end_part(struct sink_s3 *p);
+// Completes the upload. Recognises its own work, if the answer of an earlier attempt was lost.
+MUST_CHECK enum err sink_s3_complete(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
+                                     const struct s3_parts *parts, struct failure *ret_failure);
+// Is the object there, as this upload would have made it? @parts as far as they are known.
+// ERR_DEST_CHANGED: it is not. *@ret_is_proven: its checksum says so, or its ETag.
+MUST_CHECK enum err sink_s3_check_object(struct sink_s3 *p, const struct s3_upload *u,
+                                         uint64_t size, const struct s3_parts *parts,
+                                         bool *ret_is_proven, struct failure *ret_failure);
 
 #endif

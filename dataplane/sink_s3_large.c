@@ -160,7 +160,12 @@ static enum err upload_of(struct sink_s3 *p, const struct object_entry *e,
         return err;
     }
     *ret_upload = (struct s3_upload){
-        .client = p->client, .bucket = p->place.bucket, .key = *ret_key, .key_len = key_len};
+        .client = p->client,
+        .bucket = p->place.bucket,
+        .key = *ret_key,
+        .key_len = key_len,
+        .never_replaces = p->sink.capabilities.never_replaces,
+    };
     if (open != NULL && !read_upload(open, ret_upload)) {
         return failure_set(ret_failure, ERR_INVALID, "s3", e->path, e->path_len,
                            "the receipt is none of an upload");
@@ -280,9 +285,9 @@ static enum err check_parts(const struct s3_upload *u, uint64_t size, struct s3_
     return OK;
 }
 
-// Is the object there, as this upload would have made it? @parts as far as they are known.
-static enum err check_object(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
-                             const struct s3_parts *parts, struct failure *ret_failure) {
+enum err sink_s3_check_object(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
+                              const struct s3_parts *parts, bool *ret_is_proven,
+                              struct failure *ret_failure) {
     struct sink_s3_found found;
     char want[S3_ETAG_MAX], crc[S3_CHECKSUM_SIZE];
     const char *etag = found.etag;
@@ -299,11 +304,57 @@ static enum err check_object(struct sink_s3 *p, const struct s3_upload *u, uint6
     // A store that makes its ETags otherwise says at least so.
     bool may_compare = is_known && dash != NULL && strspn(etag, "0123456789abcdef") == 32 &&
                        strcmp(dash, want_dash) == 0;
-    bool is_same_crc = found.crc_kind != u->checksum || parts->n != n_chunks ||
-                       !s3_upload_crc(u, parts, crc) || strcmp(found.crc, crc) == 0;
+    bool has_crc =
+        found.crc_kind == u->checksum && parts->n == n_chunks && s3_upload_crc(u, parts, crc);
     if (found.entry.version.size != size || (may_compare && strcmp(etag, want) != 0) ||
-        !is_same_crc) {
+        (has_crc && strcmp(found.crc, crc) != 0)) {
         return dest_changed(u, "the object there is not the one that was uploaded", ret_failure);
+    }
+    *ret_is_proven = may_compare || has_crc;
+    return OK;
+}
+
+enum err sink_s3_complete(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
+                          const struct s3_parts *parts, struct failure *ret_failure) {
+    struct failure f = {0};
+    struct sink_s3_found found;
+    bool is_proven = false;
+    enum err e = OK;
+    // Not every store looks at the condition: nothing may be there right before, at least.
+    if (u->never_replaces && sink_s3_look(p, u->key, u->key_len, &found, NULL) == OK) {
+        e = failure_set(&f, ERR_EXISTS, "CompleteMultipartUpload", u->key, u->key_len, NULL);
+        sink_say_exists(&f);
+    } else {
+        e = s3_upload_complete(u, parts, &f);
+    }
+    if (e == OK || e == ERR_NOT_FOUND) { // not there: complete already?
+        return sink_s3_check_object(p, u, size, parts, &is_proven, ret_failure);
+    }
+    if (e == ERR_EXISTS && sink_s3_check_object(p, u, size, parts, &is_proven, NULL) == OK &&
+        is_proven) {
+        return OK;
+    }
+    if (ret_failure != NULL) {
+        *ret_failure = f;
+    }
+    return e;
+}
+
+// What the receipts tell of the parts.
+static enum err read_receipts(const struct receipt_list *receipts, const struct object_entry *e,
+                              struct s3_parts *told, struct failure *ret_failure) {
+    uint64_t size = e->version.size, chunk = s3_chunk_bytes(size);
+    for (size_t i = 0; i < receipts->n; i++) {
+        enum err err = read_part(&receipts->items[i], told);
+        if (err != OK) {
+            return failure_set(ret_failure, err, "s3", e->path, e->path_len,
+                               "a part's receipt is none");
+        }
+    }
+    for (size_t i = 0; i < told->n; i++) {
+        uint64_t from = (told->items[i].number - (uint64_t)1) * chunk;
+        uint64_t rest = from < size ? size - from : 0;
+        told->items[i].bytes = rest < chunk ? rest : chunk;
     }
     return OK;
 }
@@ -322,11 +373,8 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
     (void)fresh_temp; // who was lost cannot write into an upload that is complete
     (void)durability;
     enum err err = upload_of(p, e, open, &u, &key, &f);
-    for (size_t i = 0; err == OK && i < receipts->n; i++) {
-        err = read_part(&receipts->items[i], &told);
-        if (err != OK) {
-            err = failure_set(&f, err, "s3", e->path, e->path_len, "a part's receipt is none");
-        }
+    if (err == OK) {
+        err = read_receipts(receipts, e, &told, &f);
     }
     if (err == OK) {
         err = s3_upload_list(&u, 1, S3_CHUNKS_MAX, &have, &f);
@@ -334,10 +382,10 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
             err = check_parts(&u, size, &have, &told, &f);
         }
         if (err == OK) {
-            err = s3_upload_complete(&u, &have, &f);
-        }
-        if (err == OK || err == ERR_NOT_FOUND) { // not there: complete already?
-            err = check_object(p, &u, size, have.n > 0 ? &have : &told, &f);
+            err = sink_s3_complete(p, &u, size, &have, &f);
+        } else if (err == ERR_NOT_FOUND) { // complete already?
+            bool is_proven = false;
+            err = sink_s3_check_object(p, &u, size, &told, &is_proven, &f);
         }
     }
     s3_parts_deinit(&told);

@@ -54,7 +54,12 @@ static enum err begin_upload(struct sink_s3 *p, struct s3_put *put, uint64_t siz
         return failure_set(ret_failure, ERR_NO_MEMORY, "s3", put->key, put->key_len, NULL);
     }
     *u = (struct s3_upload){
-        .client = p->client, .bucket = p->place.bucket, .key = put->key, .key_len = put->key_len};
+        .client = p->client,
+        .bucket = p->place.bucket,
+        .key = put->key,
+        .key_len = put->key_len,
+        .never_replaces = p->sink.capabilities.never_replaces,
+    };
     enum err e = s3_upload_create(u, &put->properties, ret_failure);
     if (e != OK) {
         free(u);
@@ -113,12 +118,31 @@ enum err sink_s3_write_whole(struct sink_s3 *p, uint64_t offset, const void *buf
     return p->n_running > 0 ? s3_pump(p->client, ret_failure) : OK;
 }
 
+// There is an object already. Is it the one that was put, by an attempt whose answer was lost?
+static bool is_own(struct sink_s3 *p, const struct s3_put *put) {
+    struct sink_s3_found found;
+    char md5[S3_CHECKSUM_SIZE], crc[S3_CHECKSUM_SIZE], etag[S3_ETAG_MAX];
+    if (put->bytes == NULL || sink_s3_look(p, put->key, put->key_len, &found, NULL) != OK ||
+        found.entry.version.size != put->len) {
+        return false;
+    }
+    if (found.crc_kind != S3_CHECKSUM_NONE) {
+        s3_checksum_of(found.crc_kind, put->bytes, put->len, crc);
+        return strcmp(crc, found.crc) == 0;
+    }
+    s3_checksum_of(S3_CHECKSUM_MD5, put->bytes, put->len, md5);
+    return s3_checksum_as_etag(md5, etag) && strcmp(etag, found.etag) == 0;
+}
+
 // Ends the call of a put that is under way.
 static enum err settle(struct sink_s3 *p, struct s3_put *put) {
     if (!put->is_running) {
         return OK;
     }
     put->err = s3_await(&put->call, &put->failure);
+    if (put->err == ERR_EXISTS && put->call.attempts > 1 && is_own(p, put)) {
+        put->err = OK;
+    }
     put->is_running = false;
     p->n_running--;
     p->staged_bytes -= put->len;
@@ -164,7 +188,8 @@ static enum err complete(struct sink_s3 *p, struct s3_put *put, struct failure *
                         "not all of the object was written");
     }
     if (e == OK) {
-        e = s3_upload_complete(put->upload, &put->chunks.sent, ret_failure);
+        e = sink_s3_complete(p, put->upload, put->chunks.object_bytes, &put->chunks.sent,
+                             ret_failure);
     }
     if (e == OK) {
         s3_chunks_deinit(&put->chunks);
@@ -195,6 +220,7 @@ enum err sink_s3_stage(struct sink *s, uint32_t tag, struct failure *ret_failure
         .body = put->bytes,
         .body_bytes = put->len,
         .body_kind = S3_BODY_OBJECT,
+        .if_none_match = p->sink.capabilities.never_replaces,
     };
     sink_s3_put_properties(&put->call, &put->properties);
     enum err e = sink_s3_send(p, put, ret_failure);

@@ -216,8 +216,11 @@ static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_fai
     enum sink_identical identical = SINK_DIFFERS;
     enum err e = OK;
     bool is_marker = is_directory_marker(o, &entry);
-    if (o->skip_identical && !is_marker) {
+    if ((o->skip_identical || sink_capabilities(o->sink)->never_replaces) && !is_marker) {
         e = sink_compare(o->sink, &entry, &identical, &failure);
+        if (e == OK) {
+            e = sink_check_replaced(o->sink, &entry, identical, &failure);
+        }
     }
     if (e == OK && identical == SINK_SAME) {
         object->progress = PROGRESS_IDENTICAL;

@@ -100,6 +100,7 @@ void spec_init(const struct plan *pl, Sluice__V1__TaskKind kind, Sluice__V1__Tas
                            : SLUICE__V1__DIGEST_ALGORITHM__XXH3_128;
     ret_spec->transport = f->transport;
     ret_spec->streams = f->limits != NULL ? f->limits->streams : 0;
+    ret_spec->if_none_match = f->if_none_match;
     ret_spec->part_bytes = pl->planner->core->options->part_bytes;
 }
 

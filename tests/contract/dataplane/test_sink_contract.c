@@ -7,13 +7,14 @@
 // Add a sink: how to make one below @t, and how to see what is there under a name.
 struct kind {
     const char *name;
-    struct sink *(*make)(const struct tree *t, struct fence fence);
+    struct sink *(*make)(const struct tree *t, struct fence fence, bool never_replaces);
     void (*assert_has)(const struct tree *t, const char *path, const void *bytes, size_t len);
     bool (*is_there)(const struct tree *t, const char *path);
 };
 
-static struct sink *make_posix(const struct tree *t, struct fence fence) {
-    struct sink_posix_options o = {.volume_fd = t->fd, .fence = fence, .boot_id = "boot-1"};
+static struct sink *make_posix(const struct tree *t, struct fence fence, bool never_replaces) {
+    struct sink_posix_options o = {
+        .volume_fd = t->fd, .fence = fence, .boot_id = "boot-1", .never_replaces = never_replaces};
     struct sink *s;
     assert_ok(sink_posix_new(&o, &s, NULL));
     return s;
@@ -42,7 +43,7 @@ static int setup(void **state) {
     may = true;
     n_asked = 0;
     tree_new(&tree);
-    sink = kind->make(&tree, (struct fence){.may_act = may_act});
+    sink = kind->make(&tree, (struct fence){.may_act = may_act}, false);
     return 0;
 }
 
@@ -125,7 +126,7 @@ static void what_is_there_already_is_recognised(void **state) {
     struct object_entry e = file("x/f", 4);
     enum sink_identical r;
     assert_ok(sink_compare(sink, &e, &r, NULL));
-    assert_int_equal(r, SINK_DIFFERS);
+    assert_int_equal(r, SINK_ABSENT);
     put("x/f", "text", 1);
     assert_ok(finish(DURABILITY_NONE));
     assert_ok(sink_compare(sink, &e, &r, NULL));
@@ -137,6 +138,41 @@ static void what_is_there_already_is_recognised(void **state) {
     e.version.size++;
     assert_ok(sink_compare(sink, &e, &r, NULL));
     assert_int_equal(r, SINK_DIFFERS);
+}
+
+static void a_careful_sink_replaces_nothing(void **state) {
+    (void)state;
+    uint8_t *bytes = tree_pattern(1000, 8);
+    struct object_entry e = file("f", 5), large = file("f", 1000);
+    struct receipt open, part;
+    put("f", "old", 1);
+    assert_ok(finish(DURABILITY_OBJECT));
+    assert_ok(sink_check_replaced(sink, &e, SINK_DIFFERS, NULL));
+    sink_free(sink);
+    sink = kind->make(&tree, (struct fence){.may_act = may_act}, true);
+    assert_true(sink_capabilities(sink)->never_replaces);
+    assert_err(sink_check_replaced(sink, &e, SINK_DIFFERS, NULL), ERR_EXISTS);
+    assert_ok(sink_check_replaced(sink, &e, SINK_SAME, NULL));
+    assert_ok(sink_check_replaced(sink, &e, SINK_ABSENT, NULL));
+    put("f", "newer", 2);
+    put("g", "new", 3);
+    assert_ok(finish(DURABILITY_OBJECT));
+    assert_int_equal(n_finished, 2);
+    assert_err(results[2], ERR_EXISTS);
+    assert_ok(results[3]);
+    kind->assert_has(&tree, "f", "old", 3);
+    kind->assert_has(&tree, "g", "new", 3);
+    assert_false(kind->is_there(&tree, temp(2)));
+    assert_ok(sink_open_large(sink, &large, temp(4), &open, NULL));
+    assert_ok(sink_open_part(sink, &large, temp(4), &open, NULL));
+    assert_ok(sink_write(sink, 0, bytes, 1000, NULL));
+    assert_ok(sink_close_part(sink, true, &part, NULL));
+    assert_err(sink_finish_large(sink, &large, temp(4), &open, NULL, NULL, DURABILITY_OBJECT, NULL),
+               ERR_EXISTS);
+    assert_ok(sink_abort_large(sink, &large, temp(4), &open, NULL));
+    kind->assert_has(&tree, "f", "old", 3);
+    assert_false(kind->is_there(&tree, temp(4)));
+    free(bytes);
 }
 
 static void a_dropped_object_leaves_nothing(void **state) {
@@ -152,7 +188,7 @@ static void a_dropped_object_leaves_nothing(void **state) {
     sink_free(sink);
     assert_false(kind->is_there(&tree, "g"));
     assert_false(kind->is_there(&tree, temp(2)));
-    sink = kind->make(&tree, (struct fence){.may_act = may_act});
+    sink = kind->make(&tree, (struct fence){.may_act = may_act}, false);
 }
 
 static void holes_read_as_zeros(void **state) {
@@ -299,6 +335,7 @@ int main(void) {
         TEST(staged_objects_appear_when_they_are_finished),
         TEST(an_object_replaces_the_old_one_at_once),
         TEST(what_is_there_already_is_recognised),
+        TEST(a_careful_sink_replaces_nothing),
         TEST(a_dropped_object_leaves_nothing),
         TEST(holes_read_as_zeros),
         TEST(without_a_lease_nothing_is_changed),

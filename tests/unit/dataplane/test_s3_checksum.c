@@ -1,118 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checksums that go with objects: which is found out to be taken, what is sent, what is checked.
 #include "common/cleanup.h"
-#include "common/crc.h"
 #include "common/s3_limits.h"
-#include "dataplane/sink_s3.h"
-#include "dataplane/source_s3.h"
-#include "scripted_store.h"
-#include "tests/lib/tree.h"
-
-#define ROOT ((const uint8_t *)"b")
-
-static struct scripted_store scripted;
-static struct s3_store *store; // of the present test: it knows nothing yet
-static char temp[TEMP_NAME_SIZE];
-
-static int start(void **state) {
-    (void)state;
-    scripted_store_start(&scripted);
-    return 0;
-}
-
-static int stop(void **state) {
-    (void)state;
-    scripted_store_stop(&scripted);
-    return 0;
-}
+#include "s3_ends.h"
 
 static void open_store(const char *checksum, enum s3_payload payload) {
-    struct s3_store_options o = {
-        .name = "s",
-        .endpoint = scripted.endpoint,
-        .region = "us-east-1",
-        .credentials = {.access_key = "key", .secret_key = "secret"},
-        .checksum = checksum,
-        .payload = payload,
-    };
-    s3_store_free(store);
-    assert_ok(s3_store_new(&o, &store, NULL));
+    s3_ends_new_store(&(struct s3_store_options){.checksum = checksum, .payload = payload});
 }
 
 static int setup(void **state) {
-    (void)state;
-    scripted_store_rules(&scripted, "[]");
-    scripted_store_settings(&scripted, "{}");
+    (void)s3_ends_setup(state);
     open_store(NULL, S3_PAYLOAD_AUTO);
-    temp_name("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, 1, 1, temp);
     return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    s3_store_free(store);
-    store = NULL;
-    return 0;
-}
-
-static struct s3_client *new_client(void) {
-    struct s3_client *c = NULL;
-    assert_ok(s3_client_new(store, NULL, &c, NULL));
-    return c;
-}
-
-static struct sink *new_sink(void) {
-    struct sink_s3_options o = {.take_client = new_client(), .root = ROOT, .root_len = 1};
-    struct sink *s;
-    assert_ok(sink_s3_new(&o, &s, NULL));
-    return s;
-}
-
-static struct object_entry file(const char *path, uint64_t size) {
-    return (struct object_entry){.id = 1,
-                                 .type = OBJECT_FILE,
-                                 .mode = 0644,
-                                 .version = {.size = size, .mtime_ns = 1},
-                                 .path = (const uint8_t *)path,
-                                 .path_len = strlen(path)};
-}
-
-static enum err put_result;
-
-static void on_each(void *user, uint32_t tag, enum err result, const struct failure *failure) {
-    (void)user;
-    (void)tag;
-    (void)failure;
-    put_result = result;
 }
 
 static enum err put(const char *path, const void *bytes, size_t len) {
-    struct object_entry e = file(path, len);
-    struct sink *s = new_sink();
-    assert_ok(sink_begin(s, &e, temp, NULL));
-    assert_ok(sink_write(s, 0, bytes, len, NULL));
-    assert_ok(sink_stage(s, 1, NULL));
-    assert_ok(sink_finish_staged(s, DURABILITY_OBJECT, on_each, NULL, NULL));
+    struct sink *s = s3_new_sink();
+    s3_put(s, path, bytes, len, 1);
+    s3_finish(s);
     sink_free(s);
-    return put_result;
-}
-
-static void assert_sent(const char *text, const char *name, const char *value) {
-    AUTO(auto_free) char *sent = scripted_store_sent(&scripted, text, name);
-    if (value == NULL) {
-        assert_null(sent);
-    } else {
-        assert_non_null(sent);
-        assert_string_equal(sent, value);
-    }
+    return s3_results[1];
 }
 
 static void assert_proof(enum s3_checksum checksum, bool is_signed, bool is_settled) {
     struct s3_proof p;
-    s3_store_proof(store, &p);
+    s3_store_proof(tested_store, &p);
     assert_int_equal(p.checksum, checksum);
     assert_int_equal(p.is_signed, is_signed);
-    assert_int_equal(s3_store_is_trying(store), !is_settled);
+    assert_int_equal(s3_store_is_trying(tested_store), !is_settled);
 }
 
 // Reads all of b/@path, of @len bytes.
@@ -123,21 +38,15 @@ static enum err get(const char *path, size_t len) {
     size_t n;
     struct source *s;
     struct source_found found;
-    struct source_closed closed;
-    struct object_entry e = file(path, len);
+    struct object_entry e = s3_file(path, len);
     struct source_range all = {.length = len};
     uint8_t buf[64];
-    uint64_t hole;
     object_table_init(&b);
     assert_ok(object_table_add(&b, &e));
     assert_ok(object_table_bytes(&b, &bytes, &n));
     assert_ok(object_table_open(bytes, n, &t));
-    assert_ok(source_s3_new(new_client(), ROOT, 1, &t, &s, NULL));
-    assert_ok(source_open(s, &all, &found, NULL));
-    do {
-        assert_ok(source_read(s, buf, sizeof buf, &n, &hole, NULL));
-    } while (n > 0);
-    enum err result = source_close(s, &closed, NULL);
+    assert_ok(source_s3_new(s3_new_client(), (const uint8_t *)"b", 1, &t, &s, NULL));
+    enum err result = s3_read_all(s, &all, buf, sizeof buf, &n, &found, NULL);
     source_free(s);
     object_table_close(&t);
     object_table_deinit(&b);
@@ -251,7 +160,7 @@ static void write_part(struct sink *s, const struct object_entry *e, const struc
                        const uint8_t *bytes, uint64_t first, uint64_t end, struct receipt *ret) {
     uint64_t from = first * S3_CHUNK_LEAST_BYTES, to = end * S3_CHUNK_LEAST_BYTES;
     to = to < e->version.size ? to : e->version.size;
-    assert_ok(sink_open_part(s, e, temp, open, NULL));
+    assert_ok(sink_open_part(s, e, s3_temp, open, NULL));
     assert_ok(sink_write(s, from, bytes + from, to - from, NULL));
     assert_ok(sink_close_part(s, true, ret, NULL));
 }
@@ -260,13 +169,13 @@ static void the_checksums_of_parts_become_that_of_the_object(void **state) {
     (void)state;
     size_t size = S3_CHUNK_LEAST_BYTES * 2 + 5;
     AUTO(auto_free) uint8_t *bytes = tree_pattern(size, 3);
-    struct object_entry e = file("whole", size);
+    struct object_entry e = s3_file("whole", size);
     struct receipt open, parts[2], again;
     struct s3_crc crc = {.kind = S3_CHECKSUM_CRC64NVME};
     char want[S3_CHECKSUM_SIZE];
     scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\"]}");
-    struct sink *s = new_sink();
-    assert_ok(sink_open_large(s, &e, temp, &open, NULL));
+    struct sink *s = s3_new_sink();
+    assert_ok(sink_open_large(s, &e, s3_temp, &open, NULL));
     write_part(s, &e, &open, bytes, 2, 3, &parts[1]);
     write_part(s, &e, &open, bytes, 0, 2, &parts[0]);
     unsigned n_sent = scripted_store_count(&scripted, "PUT /b/whole?partNumber=");
@@ -275,19 +184,19 @@ static void the_checksums_of_parts_become_that_of_the_object(void **state) {
     assert_int_equal(again.len, parts[0].len);
     assert_memory_equal(again.bytes, parts[0].bytes, again.len);
     struct receipt_list list = {parts, 2};
-    assert_ok(sink_finish_large(s, &e, temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
     s3_crc_add(&crc, bytes, size);
     s3_crc_text(&crc, want);
     assert_sent("POST /b/whole?uploadId", "x-amz-checksum-crc64nvme", want);
     assert_sent("POST /b/whole?uploadId", "x-amz-checksum-type", "FULL_OBJECT");
     // Done already: the object that is there has that checksum.
-    assert_ok(sink_finish_large(s, &e, temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
     // A part whose checksum at the store is not the one that was sent.
-    assert_ok(sink_open_large(s, &e, temp, &open, NULL));
+    assert_ok(sink_open_large(s, &e, s3_temp, &open, NULL));
     write_part(s, &e, &open, bytes, 0, 3, &parts[0]);
     parts[0].bytes[parts[0].len - 3] ^= 1;
     list.n = 1;
-    assert_err(sink_finish_large(s, &e, temp, &open, &list, NULL, DURABILITY_OBJECT, NULL),
+    assert_err(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL),
                ERR_DEST_CHANGED);
     sink_free(s);
 }
@@ -295,22 +204,22 @@ static void the_checksums_of_parts_become_that_of_the_object(void **state) {
 static void an_upload_keeps_the_checksum_that_it_was_begun_with(void **state) {
     (void)state;
     AUTO(auto_free) uint8_t *bytes = tree_pattern(S3_CHUNK_LEAST_BYTES + 5, 3);
-    struct object_entry e = file("begun", S3_CHUNK_LEAST_BYTES + 5);
+    struct object_entry e = s3_file("begun", S3_CHUNK_LEAST_BYTES + 5);
     struct receipt open, part;
-    struct sink *s = new_sink();
-    assert_ok(sink_open_large(s, &e, temp, &open, NULL)); // the store knows none
+    struct sink *s = s3_new_sink();
+    assert_ok(sink_open_large(s, &e, s3_temp, &open, NULL)); // the store knows none
     scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\"]}");
     assert_ok(put("else", "x", 1));
     assert_proof(S3_CHECKSUM_CRC64NVME, true, true);
     write_part(s, &e, &open, bytes, 0, 2, &part);
     assert_sent("PUT /b/begun?partNumber=1", "x-amz-checksum-crc64nvme", NULL);
     struct receipt_list list = {&part, 1};
-    assert_ok(sink_finish_large(s, &e, temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
     sink_free(s);
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup(name, setup)
     const struct CMUnitTest tests[] = {
         TEST(a_store_that_answers_with_a_checksum_gets_it_from_then_on),
         TEST(where_one_is_ignored_the_next_is_tried),
@@ -322,5 +231,5 @@ int main(void) {
         TEST(the_checksums_of_parts_become_that_of_the_object),
         TEST(an_upload_keeps_the_checksum_that_it_was_begun_with),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
 }
