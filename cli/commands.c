@@ -24,7 +24,8 @@ static const char outcome_exit_codes[] = "0  everything was delivered, and check
 static const struct command_option ls_options[] = {
     {"state", 's', "STATE", "only flows in this state, like STARTED; may be repeated"},
     {"label", 'l', "KEY=VALUE", "only flows with this label; may be repeated, all must match"},
-    {"limit", 'n', "N", "at most this many"},
+    {"limit", 'n', "N", "at most this many (default: 100)"},
+    {"all", 'a', NULL, "all of them"},
     {NULL, 0, NULL, NULL},
 };
 static const struct command_option show_options[] = {
@@ -122,7 +123,9 @@ const struct command commands[] = {
         .name = "ls",
         .arguments = "",
         .summary = "list flows, newest first",
-        .about = "With --json, one object a line, each as `sluice show --json` prints it.\n",
+        .about = "With --json, one object a line, each as `sluice show --json` prints it. Where "
+                 "older flows are\n"
+                 "left out, a line on stderr says so.\n",
         .options = ls_options,
         .example = "sluice ls --state STARTED --state SUSPENDED",
         .exit_codes = usual_exit_codes,

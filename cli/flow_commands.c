@@ -12,7 +12,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { PAGE_SIZE = 500 };
+enum {
+    PAGE_SIZE = 500,
+    LISTED_BY_DEFAULT = 100, // `ls` answers as quickly after a million flows
+};
 
 // Opens the client, asks, closes it.
 static enum err ask(const struct invocation *inv, const char *method,
@@ -60,7 +63,10 @@ static void list_request_deinit(struct list_request *r) {
 
 static enum err list_request_init(const struct invocation *inv, struct list_request *r,
                                   struct failure *f) {
-    *r = (struct list_request){.message = SLUICE__V1__LIST_FLOWS_REQUEST__INIT, .limit = INT64_MAX};
+    *r = (struct list_request){
+        .message = SLUICE__V1__LIST_FLOWS_REQUEST__INIT,
+        .limit = invocation_has(inv, "all") ? INT64_MAX : LISTED_BY_DEFAULT,
+    };
     r->message.states = r->states;
     r->message.labels = r->label_pointers;
     enum err e = invocation_integer(inv, "limit", 1, INT64_MAX, &r->limit, f);
@@ -123,8 +129,14 @@ static int list_flows(const struct invocation *inv, struct client *client, struc
         }
         first = false;
         int code = list_page(inv, page, &r->limit);
-        if (code || *page->next_page_token == '\0' || r->limit == 0) {
+        if (code || *page->next_page_token == '\0') {
             return code;
+        }
+        if (r->limit == 0) {
+            if (!invocation_has(inv, "limit")) {
+                report_note("there are older flows; --all lists them, too");
+            }
+            return 0;
         }
         free(token);
         token = strdup(page->next_page_token);

@@ -143,7 +143,7 @@ class Cluster:
         return self.json("show", flow)
 
     def flows(self):
-        done = self.sluice("ls", "--json")
+        done = self.sluice("ls", "--all", "--json")
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

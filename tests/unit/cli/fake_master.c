@@ -105,6 +105,31 @@ static void on_failed_objects(struct rpc *r, const ProtobufCMessage *message) {
     rpc_finish(r, 0, NULL);
 }
 
+// The page token is how many came before.
+static void on_list(struct rpc *r, const ProtobufCMessage *message) {
+    struct fake_master *m = rpc_server_user(r);
+    const Sluice__V1__ListFlowsRequest *request = (const Sluice__V1__ListFlowsRequest *)message;
+    const struct fake_event e = {1, SLUICE__V1__FLOW_STATE__STARTED, 0};
+    Sluice__V1__Flow flow;
+    Sluice__V1__Flow *flows[FAKE_PAGE_MAX];
+    Sluice__V1__ListFlowsResponse response = SLUICE__V1__LIST_FLOWS_RESPONSE__INIT;
+    char token[16];
+    uint32_t from = (uint32_t)strtoul(request->page_token, NULL, 10);
+    fill_flow(m, &e, &flow);
+    response.flows = flows;
+    for (; from < m->n_flows && response.n_flows < request->page_size &&
+           response.n_flows < FAKE_PAGE_MAX;
+         from++) {
+        flows[response.n_flows++] = &flow;
+    }
+    snprintf(token, sizeof(token), "%u", from);
+    if (from < m->n_flows) {
+        response.next_page_token = token;
+    }
+    rpc_send(r, &response.base);
+    rpc_finish(r, 0, NULL);
+}
+
 static void on_closed(struct rpc *r, const struct rpc_status *status) {
     (void)r;
     (void)status;
@@ -120,6 +145,7 @@ static const struct rpc_method methods[] = {
     METHOD("GetFlow", get_flow_request, on_get),
     METHOD("WatchFlow", watch_flow_request, on_watch),
     METHOD("TerminateFlow", terminate_flow_request, on_terminate),
+    METHOD("ListFlows", list_flows_request, on_list),
     METHOD("ListFailedObjects", list_failed_objects_request, on_failed_objects),
 };
 

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { FAKE_EVENTS_MAX = 8 };
+enum { FAKE_EVENTS_MAX = 8, FAKE_PAGE_MAX = 500 };
 
 struct fake_event {
     uint64_t seq;
@@ -25,6 +25,7 @@ struct fake_master {
     size_t break_after; // the first WatchFlow ends with UNAVAILABLE after so many; 0: never
     bool hold;          // WatchFlow stays open after the last event
     uint64_t objects_failed;
+    uint32_t n_flows;      // that ListFlows knows, all with the same id
     enum err submit_fails; // SubmitFlow's answer; OK: the id "F"
     // What was asked.
     atomic_int n_watches, n_terminates;

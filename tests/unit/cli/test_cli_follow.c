@@ -20,7 +20,7 @@
 #define NO_OUTCOME SLUICE__V1__FLOW_OUTCOME__FLOW_OUTCOME_UNSPECIFIED
 #define DELIVERED  SLUICE__V1__FLOW_OUTCOME__DELIVERED
 
-static char output[16384]; // of the last command, on stdout
+static char output[1 << 20]; // of the last command, on stdout
 
 // Runs a whole command line with stdout kept.
 static int sluice(const struct fake_master *m, const char *const *line) {
@@ -158,6 +158,19 @@ static void failed_objects_are_listed(void **state) {
     fake_master_stop(&m);
 }
 
+static void the_newest_flows_are_listed_or_as_many_as_one_asks_for(void **state) {
+    (void)state;
+    struct fake_master m = {.n_flows = 1203};
+    fake_master_start(&m);
+    assert_int_equal(SLUICE(&m, "ls", "--json"), 0);
+    assert_int_equal(count_lines(), 100);
+    assert_int_equal(SLUICE(&m, "ls", "--json", "--limit", "700"), 0);
+    assert_int_equal(count_lines(), 700);
+    assert_int_equal(SLUICE(&m, "ls", "--json", "--all"), 0);
+    assert_int_equal(count_lines(), 1203);
+    fake_master_stop(&m);
+}
+
 static void an_unreachable_master_has_an_exit_code_of_its_own(void **state) {
     (void)state;
     struct fake_master m = {.n_events = 0};
@@ -204,6 +217,7 @@ int main(void) {
         cmocka_unit_test(an_unknown_flow_ends_a_watch_at_once),
         cmocka_unit_test(a_log_ends_though_its_flow_goes_on),
         cmocka_unit_test(failed_objects_are_listed),
+        cmocka_unit_test(the_newest_flows_are_listed_or_as_many_as_one_asks_for),
         cmocka_unit_test(an_unreachable_master_has_an_exit_code_of_its_own),
         cmocka_unit_test(a_flow_cancelled_while_it_is_watched_ends_the_watch),
     };
