@@ -143,6 +143,7 @@ json_t *flow_event_to_json(const Sluice__V1__FlowEvent *event) {
     fields_u64(&f, "seq", event->seq);
     fields_time(&f, "ts", event->at_ms);
     fields_text(&f, "event", event->event);
+    fields_set(&f, "live", json_boolean(event->live));
     if (event->flow) {
         fields_text(&f, "flow", event->flow->id);
         set_numbers(&f, event->flow);

@@ -73,6 +73,9 @@ static const char *const steps[] = {
     "  sealed BLOB NOT NULL) STRICT;",
     // 3 → 4: a number that each transaction raises, so that a commit whose answer was lost is known
     "ALTER TABLE cluster ADD COLUMN written INTEGER NOT NULL DEFAULT 0;",
+    // 4 → 5: events that were not stored had numbers, too, and watchers know them: go on behind
+    // those
+    "UPDATE flow SET last_seq = last_seq + 10000 WHERE state < 7;",
 };
 
 int sql_schema_version(void) {

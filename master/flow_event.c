@@ -32,6 +32,7 @@ enum err flow_event_pack(struct core *c, struct flow_entry *e, const char *name,
     enum err err =
         flow_message_init(&e->flow, is_brief(name) ? FLOW_MESSAGE_BRIEF : FLOW_MESSAGE_EVENT, &m);
     if (err != OK) {
+        e->flow.last_seq--;
         return err;
     }
     event.seq = e->flow.last_seq;
@@ -41,6 +42,7 @@ enum err flow_event_pack(struct core *c, struct flow_entry *e, const char *name,
     size_t len = protobuf_c_message_get_packed_size(&event.base);
     uint8_t *bytes = malloc(len);
     if (bytes == NULL) {
+        e->flow.last_seq--;
         flow_message_deinit(&m);
         return ERR_NO_MEMORY;
     }
@@ -84,7 +86,8 @@ static void on_stored(void *arg, enum err result) {
     free(s);
 }
 
-static enum err give(struct core *c, struct flow_entry *e, const char *name_or_null) {
+static enum err give(struct core *c, struct flow_entry *e, const char *name_or_null,
+                     bool with_callback) {
     struct storing *s = calloc(1, sizeof *s);
     AUTO(auto_free) char *callback = NULL;
     struct flow_event_row event;
@@ -93,14 +96,15 @@ static enum err give(struct core *c, struct flow_entry *e, const char *name_or_n
     if (err == OK && name_or_null != NULL) {
         err = flow_event_pack(c, e, name_or_null, &s->bytes, &event);
     }
-    if (err == OK && name_or_null != NULL && !is_brief(name_or_null)) {
-        err = callback_body(&e->flow, event.seq, event.at_ms, false, &callback);
+    if (err == OK && with_callback) {
+        err = callback_body(&e->flow, event.seq, event.at_ms, is_brief(name_or_null), &callback);
     }
     if (err == OK) {
         err = flow_row_init(&e->flow, false, "", &row); // after the event took its number
     }
     if (err != OK) {
         if (s != NULL) {
+            e->flow.last_seq -= s->bytes != NULL; // nobody has seen its number
             free(s->bytes);
         }
         free(s);
@@ -114,7 +118,7 @@ static enum err give(struct core *c, struct flow_entry *e, const char *name_or_n
         s->len = event.message.len;
         change_event(change, e->flow.id, &event);
         if (callback != NULL) {
-            change_outbox_add(change, e->flow.id, event.seq, false, e->flow.spec->callback_url,
+            change_outbox_add(change, e->flow.id, event.seq, event.thin, e->flow.spec->callback_url,
                               (struct blob){(const uint8_t *)callback, strlen(callback)});
         }
     }
@@ -124,9 +128,10 @@ static enum err give(struct core *c, struct flow_entry *e, const char *name_or_n
     return OK;
 }
 
-void flow_event_stored(struct core *c, struct flow_entry *e, const char *name) {
+static void store_event(struct core *c, struct flow_entry *e, const char *name,
+                        bool with_callback) {
     bool is_state = !is_brief(name);
-    if (give(c, e, name) == OK) {
+    if (give(c, e, name, with_callback) == OK) {
         e->unstored = is_state ? NULL : e->unstored;
         e->dirty = false;
         e->stored_ms = clock_mono_ms(c->clock);
@@ -135,30 +140,18 @@ void flow_event_stored(struct core *c, struct flow_entry *e, const char *name) {
     }
 }
 
-void flow_store(struct core *c, struct flow_entry *e) {
-    if (give(c, e, NULL) != OK && e->unstored == NULL) {
-        e->unstored = "state_changed";
-    }
-}
-
-static void on_progress_stored(void *arg, enum err result) {
-    struct core *c = arg;
-    if (result == OK) {
-        callbacks_wake(c->callbacks);
-    }
+void flow_event_stored(struct core *c, struct flow_entry *e, const char *name) {
+    store_event(c, e, name, !is_brief(name));
 }
 
 void flow_callback_progress(struct core *c, struct flow_entry *e) {
-    AUTO(auto_free) char *callback = NULL;
-    uint64_t seq = ++e->flow.last_seq;
-    if (callback_body(&e->flow, seq, clock_wall_ms(c->clock), true, &callback) != OK ||
-        callback == NULL) {
-        return; // the next one says more
+    store_event(c, e, "progress", true);
+}
+
+void flow_store(struct core *c, struct flow_entry *e) {
+    if (give(c, e, NULL, false) != OK && e->unstored == NULL) {
+        e->unstored = "state_changed";
     }
-    struct change *change = change_new();
-    change_outbox_add(change, e->flow.id, seq, true, e->flow.spec->callback_url,
-                      (struct blob){(const uint8_t *)callback, strlen(callback)});
-    database_commit(c->database, change, on_progress_stored, c);
 }
 
 bool flow_event_live(struct flow_entry *e, const char *name, const struct failure *error) {
@@ -173,8 +166,8 @@ bool flow_event_live(struct flow_entry *e, const char *name, const struct failur
             OK) {
         return false;
     }
-    event.seq = ++e->flow.last_seq;
-    m.message.last_seq = event.seq;
+    event.seq = e->flow.last_seq;
+    event.live = true;
     event.at_ms = e->now_wall_ms;
     event.event = (char *)(uintptr_t)name;
     event.flow = &m.message;

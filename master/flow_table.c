@@ -197,7 +197,6 @@ static enum err take_row(struct flows *fl, const struct flow_row *row) {
         return err;
     }
     e->stored = true;
-    e->flow.last_seq += FLOW_SEQ_GAP;
     err = flows_add(fl, e);
     if (err != OK) {
         entry_free(e);

@@ -18,10 +18,6 @@ enum {
     FLOW_STORE_PROGRESS_MS = 10000,   // and to the database
     FLOW_CALLBACK_PROGRESS_MS = 1000, // and to its callback
     FLOW_FAILED_EVENTS_PER_TICK = 20,
-    // Events that are not stored leave gaps in seq. After a restart, seq goes on this far behind
-    // the last one stored, so that no number is used twice: more than can be lost between two
-    // that are stored.
-    FLOW_SEQ_GAP = 10000,
 };
 
 // A caller that waits for a flow.
@@ -130,10 +126,10 @@ void flow_progress_log(struct flow_entry *e);
 void flow_event_stored(struct core *c, struct flow_entry *e, const char *name);
 // The same without an event: nobody is told.
 void flow_store(struct core *c, struct flow_entry *e);
-// A callback that tells how far the flow is; it replaces one that was not sent yet.
+// Stores "progress" with a callback that tells it, which replaces one that was not sent yet.
 void flow_callback_progress(struct core *c, struct flow_entry *e);
-// An event for those who watch now; nothing is stored. @error NULL: the flow's. false: not now
-// (an event before it is not stored yet).
+// An event for those who watch now, without a number of its own; nothing is stored. @error NULL:
+// the flow's. false: not now (an event before it is not stored yet).
 bool flow_event_live(struct flow_entry *e, const char *name, const struct failure *error);
 // The packed FlowEvent for the flow as it is now, with its next number. ERR_NO_MEMORY.
 struct flow_event_row;

@@ -43,7 +43,9 @@ static void finish(struct watch *w, const struct failure *f) {
 }
 
 static void send_event(struct watch *w, const Sluice__V1__FlowEvent *m) {
-    if (w->rpc == NULL || w->finished || m->seq < w->next_seq) {
+    // One that is not stored has the number of the newest that is.
+    uint64_t known = m->seq + (m->live ? 1 : 0);
+    if (w->rpc == NULL || w->finished || known < w->next_seq) {
         return;
     }
     w->next_seq = m->seq + 1;

@@ -263,8 +263,8 @@ class Round:
         wrong = trees.differences(flow.source[1], flow.destination[1])
         self.expect(wrong == "", f"{flow.name}: trees differ: {wrong}")
         events = [json.loads(line) for line in flow.events.read_text().splitlines()]
-        numbers = [event["seq"] for event in events]
-        self.expect(numbers == sorted(set(numbers)), f"{flow.name}: a watcher saw {numbers}")
+        numbers = [event["seq"] for event in events if not event["live"]]
+        self.expect(numbers == list(range(1, len(numbers) + 1)), f"{flow.name}: a watcher saw {numbers}")
         states = [event["state"] for event in events if event["event"] == "state_changed"]
         self.expect(states and states[-1] == "COMPLETED" and states.count("COMPLETED") == 1,
                     f"{flow.name}: a watcher saw {states}")
