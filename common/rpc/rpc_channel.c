@@ -209,8 +209,14 @@ static void unary_message(struct rpc *r, const ProtobufCMessage *m) {
 
 static void unary_closed(struct rpc *r, const struct rpc_status *status) {
     struct unary *u = rpc_user(r);
-    if (status->code != GRPC_STATUS_OK || u->reply == NULL) {
-        rpc_status_failure(status, &u->failure);
+    struct rpc_status s = *status;
+    if (s.code == GRPC_STATUS_CANCELLED && s.failure == NULL) {
+        // Nobody here cancels: a server that is told to stop drops what it has not looked at yet.
+        s.code = GRPC_STATUS_UNAVAILABLE;
+        s.detail = "the server broke the call off";
+    }
+    if (s.code != GRPC_STATUS_OK || u->reply == NULL) {
+        rpc_status_failure(&s, &u->failure);
         u->err = u->failure.err;
     }
     loop_stop(u->loop);

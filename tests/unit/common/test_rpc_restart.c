@@ -41,6 +41,16 @@ static const struct rpc_method get_flow_method = {.path = "/sluice.v1.FlowServic
                                                       &sluice__v1__get_flow_request__descriptor,
                                                   .message = get_flow};
 
+static void give_up(struct rpc *r, const ProtobufCMessage *m) {
+    (void)m;
+    rpc_cancel(r);
+}
+
+static const struct rpc_method given_up_method = {.path = "/sluice.v1.FlowService/GiveUp",
+                                                  .input =
+                                                      &sluice__v1__get_flow_request__descriptor,
+                                                  .message = give_up};
+
 static void *run(void *loop) {
     loop_run(loop);
     return NULL;
@@ -55,6 +65,7 @@ static void begin(struct running *x, int port) {
     }
     x->server = rpc_server_new(x->loops, N_LOOPS);
     rpc_server_add(x->server, &get_flow_method, x);
+    rpc_server_add(x->server, &given_up_method, x);
     own_loopback(port, addr);
     assert_ok(rpc_server_listen(x->server, addr, NULL, &x->port, &f));
     rpc_server_start(x->server);
@@ -161,9 +172,29 @@ static void calls_of_many_clients_are_spread_over_the_loops(void **state) {
     loop_free(l);
 }
 
+// Which is what one that is told to stop may do with a call that has just come.
+static void a_server_that_gives_a_call_up_is_unreachable(void **state) {
+    struct running x;
+    struct failure f;
+    ProtobufCMessage *reply = NULL;
+    char addr[LOOPBACK_SIZE];
+    Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
+    (void)state;
+    begin(&x, 0);
+    own_loopback(x.port, addr);
+    struct rpc_channel *c = rpc_channel_new(addr, NULL);
+    assert_err(rpc_unary(c, given_up_method.path, &q.base, &sluice__v1__flow__descriptor,
+                         TIMEOUT_MS, &reply, &f),
+               ERR_UNREACHABLE);
+    assert_memory_equal(f.object, addr, strlen(addr));
+    rpc_channel_free(c);
+    end(&x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_channel_finds_a_server_that_came_back),
+        cmocka_unit_test(a_server_that_gives_a_call_up_is_unreachable),
         cmocka_unit_test(calls_of_many_clients_are_spread_over_the_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
