@@ -6,6 +6,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "dataplane/s3_client.h"
+#include "dataplane/s3_tags.h"
 #include "dataplane/sink_posix.h"
 #include "dataplane/sink_s3.h"
 #include "dataplane/source_agent.h"
@@ -108,10 +109,20 @@ static enum err open_local_source(struct run *r) {
     enum err e = run_find_store(r, p, VOLUME_READ, &store);
     if (e == OK && store != NULL) {
         struct s3_client *client = NULL;
+        struct s3_store *sink = NULL;
         e = run_open_client(r, p->volume, store, &client);
-        return e == OK ? source_s3_new(client, p->root.data, p->root.len, &r->table, &r->source,
-                                       &r->failure)
-                       : e;
+        if (e == OK) {
+            e = run_find_store(r, r->spec->sink, VOLUME_WRITE, &sink);
+        }
+        const Sluice__V1__StoreOptions *wanted = r->spec->store;
+        struct source_s3_options o = {
+            .take_client = client,
+            .root = p->root.data,
+            .root_len = p->root.len,
+            .table = &r->table,
+            .reads_tags = sink != NULL && (wanted == NULL || wanted->n_tags == 0),
+        };
+        return e == OK ? source_s3_new(&o, &r->source, &r->failure) : e;
     }
     if (e == OK) {
         e = run_open_root(r, p, VOLUME_READ, &r->source_fd);
@@ -179,7 +190,19 @@ static enum err open_store_sink(struct run *r, struct s3_store *store) {
     if (e != OK) {
         return e;
     }
+    const Sluice__V1__StoreOptions *wanted = r->spec->store;
+    for (size_t i = 0; wanted != NULL && i < wanted->n_tags; i++) {
+        e = s3_tags_add(&r->tagging, wanted->tags[i]->key, wanted->tags[i]->value);
+        if (e != OK) {
+            s3_client_free(client);
+            return failure_set(&r->failure, e, "task", NULL, 0, "the tags cannot be encoded");
+        }
+    }
     struct sink_s3_options o = {
+        .tagging = r->tagging,
+        .storage_class = wanted != NULL ? wanted->storage_class : NULL,
+        .encryption = wanted != NULL ? wanted->encryption : NULL,
+        .kms_key = wanted != NULL ? wanted->kms_key : NULL,
         .take_client = client,
         .root = r->spec->sink->root.data,
         .root_len = r->spec->sink->root.len,
@@ -307,6 +330,7 @@ static void release(struct run *r) {
     if (r->sink_fd >= 0) {
         close(r->sink_fd);
     }
+    free(r->tagging);
     object_table_close(&r->table);
 }
 

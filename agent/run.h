@@ -46,6 +46,7 @@ struct run {
     struct source_agent_peer *peers; // the source borrows them
     struct source *source;
     struct sink *sink;
+    char *tagging; // the sink borrows it; NULL: none
     // the outcome
     struct transfer_times times;
     uint64_t store_retries;

@@ -24,6 +24,11 @@
     {"if-none-match", 0, NULL,                                                                     \
      "never replace what is there already: such objects fail, but for those\n"                     \
      "that are the same, which are skipped"},                                                      \
+    {"tag", 0, "KEY=VALUE",                                                                        \
+     "a tag of the objects in the store; may be repeated (default: those of\n"                     \
+     "their source, if it is a store)"},                                                           \
+    {"storage-class", 0, "NAME", "of the objects in the store, as in STANDARD_IA"},                \
+    {"sse", 0, "AES256|aws:kms[:KEY]", "how the store shall encrypt the objects"},                 \
     {"label", 'l', "KEY=VALUE", "a label to find the flow by; may be repeated"},                   \
     {"executors", 0, "N", "tasks that run at a time, 1 to 100000"},                                \
     {"streams", 0, "N",                                                                            \
@@ -118,23 +123,35 @@ static enum err add_time(const struct invocation *inv, const char *option, const
     return set_json(spec, key, json_integer(at_ms), f);
 }
 
-static enum err add_labels(const struct invocation *inv, json_t *spec, struct failure *f) {
-    if (!invocation_has(inv, "label")) {
-        return OK;
-    }
-    json_t *labels = json_object_get(spec, "labels");
-    if (!json_is_object(labels)) {
-        enum err e = set_json(spec, "labels", json_object(), f);
+// The object under @key, which is made if there is none.
+static enum err get_object(json_t *parent, const char *key, json_t **ret_object,
+                           struct failure *f) {
+    if (!json_is_object(json_object_get(parent, key))) {
+        enum err e = set_json(parent, key, json_object(), f);
         if (e) {
             return e;
         }
-        labels = json_object_get(spec, "labels");
     }
-    for (size_t i = 0; invocation_value(inv, "label", i); i++) {
-        const char *label = invocation_value(inv, "label", i);
+    *ret_object = json_object_get(parent, key);
+    return OK;
+}
+
+// KEY=VALUE, any number of them, into the object under @key.
+static enum err add_pairs(const struct invocation *inv, const char *option, const char *key,
+                          json_t *parent, struct failure *f) {
+    json_t *labels = NULL;
+    if (!invocation_has(inv, option)) {
+        return OK;
+    }
+    enum err e = get_object(parent, key, &labels, f);
+    if (e) {
+        return e;
+    }
+    for (size_t i = 0; invocation_value(inv, option, i); i++) {
+        const char *label = invocation_value(inv, option, i);
         const char *equals = strchr(label, '=');
         if (!equals || equals == label || !utf8_is_valid(label, strlen(label))) {
-            return refuse(inv, "label", label, "takes KEY=VALUE in UTF-8", f);
+            return refuse(inv, option, label, "takes KEY=VALUE in UTF-8", f);
         }
         if (json_object_setn_new_nocheck(labels, label, (size_t)(equals - label),
                                          json_string(equals + 1))) {
@@ -161,16 +178,45 @@ static enum err add_list(const struct invocation *inv, const char *option, const
     return e;
 }
 
-static enum err add_limits(const struct invocation *inv, json_t *spec, struct failure *f) {
-    json_t *limits = json_object_get(spec, "limits");
-    if (!json_is_object(limits)) {
-        limits = json_object();
-        enum err e = set_json(spec, "limits", limits, f);
-        if (e) {
-            return e;
-        }
+// "aws:kms:KEY" → encryption and key.
+static enum err add_encryption(const struct invocation *inv, json_t *store, struct failure *f) {
+    static const char kms[] = "aws:kms";
+    const char *value = invocation_value(inv, "sse", 0);
+    size_t n = sizeof kms - 1;
+    if (!value) {
+        return OK;
     }
-    enum err e = add_number(inv, "executors", "executors", 1, 100000, limits, f);
+    bool has_key = strncmp(value, kms, n) == 0 && value[n] == ':' && value[n + 1] != '\0';
+    if (!has_key && strcmp(value, kms) != 0 && strcmp(value, "AES256") != 0) {
+        return refuse(inv, "sse", value, "takes AES256, aws:kms or aws:kms:KEY", f);
+    }
+    enum err e = set_json(store, "encryption", json_string(has_key ? kms : value), f);
+    return e || !has_key ? e : set_json(store, "kms_key", json_string(value + n + 1), f);
+}
+
+static enum err add_store(const struct invocation *inv, json_t *spec, struct failure *f) {
+    json_t *store = NULL;
+    if (!invocation_has(inv, "tag") && !invocation_has(inv, "storage-class") &&
+        !invocation_has(inv, "sse")) {
+        return OK;
+    }
+    enum err e = get_object(spec, "store", &store, f);
+    if (!e) {
+        e = add_pairs(inv, "tag", "tags", store, f);
+    }
+    if (!e) {
+        e = add_text(inv, "storage-class", "storage_class", store, f);
+    }
+    return e ? e : add_encryption(inv, store, f);
+}
+
+static enum err add_limits(const struct invocation *inv, json_t *spec, struct failure *f) {
+    json_t *limits = NULL;
+    enum err e = get_object(spec, "limits", &limits, f);
+    if (e) {
+        return e;
+    }
+    e = add_number(inv, "executors", "executors", 1, 100000, limits, f);
     if (!e) {
         e = add_number(inv, "streams", "streams", 1, 256, limits, f);
     }
@@ -188,7 +234,8 @@ static enum err add_options(const struct invocation *inv, int64_t now_ms, json_t
     if ((e = add_choice(inv, "transport", spec, transports, ARRAY_LEN(transports), f)) != OK ||
         (e = add_choice(inv, "digest", spec, digests, ARRAY_LEN(digests), f)) != OK ||
         (e = add_choice(inv, "durability", spec, durabilities, ARRAY_LEN(durabilities), f)) != OK ||
-        (e = add_labels(inv, spec, f)) != OK || (e = add_limits(inv, spec, f)) != OK ||
+        (e = add_pairs(inv, "label", "labels", spec, f)) != OK ||
+        (e = add_store(inv, spec, f)) != OK || (e = add_limits(inv, spec, f)) != OK ||
         (e = add_number(inv, "priority", "priority", -1000, 1000, spec, f)) != OK ||
         (e = add_number(inv, "weight", "weight", 1, 1000, spec, f)) != OK ||
         (e = add_time(inv, "not-before", "not_before_ms", now_ms, spec, f)) != OK ||

@@ -124,6 +124,12 @@ enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t len,
     return e == OK && len > 0 ? s->ops->write_hole(s, offset, len, ret_failure) : e;
 }
 
+void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest) {
+    if (s->ops->set_digest) {
+        s->ops->set_digest(s, a, digest);
+    }
+}
+
 void sink_set_properties(struct sink *s, const struct object_properties *p) {
     if (s->ops->set_properties) {
         s->ops->set_properties(s, p);

@@ -13,6 +13,7 @@
 
 #include "common/err.h"
 #include "common/failure.h"
+#include "common/hash.h"
 #include "common/ident.h"
 #include "common/object_table.h"
 #include "dataplane/object_properties.h"
@@ -87,6 +88,8 @@ MUST_CHECK enum err sink_write(struct sink *s, uint64_t offset, const void *buf,
 MUST_CHECK enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t len,
                                     struct failure *ret_failure);
 int sink_fd(const struct sink *s); // of what is being written; -1: none
+// The digest of what was begun, before it is staged, for sinks that keep it with the object.
+void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest);
 // The object is complete: it waits with its metadata for sink_finish_staged(). @tag comes back.
 MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);
 // Instead of begin, write and stage: the store copies the object by itself.

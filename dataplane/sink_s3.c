@@ -11,7 +11,29 @@
 
 enum { STAGED_MAX = 128, ZEROS_BYTES = 64 * 1024 };
 
-enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e,
+enum err sink_s3_add_wanted(const struct sink_s3 *p, struct object_properties *properties) {
+    const char *const wanted[][2] = {
+        {"x-amz-tagging", p->tagging},
+        {"x-amz-storage-class", p->storage_class},
+        {"x-amz-server-side-encryption", p->encryption},
+        {"x-amz-server-side-encryption-aws-kms-key-id", p->kms_key},
+    };
+    enum err e = OK;
+    for (size_t i = 0; i < ARRAY_LEN(wanted) && e == OK; i++) {
+        if (wanted[i][1] != NULL && wanted[i][1][0] != '\0') {
+            e = object_properties_add(properties, wanted[i][0], wanted[i][1]);
+        }
+    }
+    return e;
+}
+
+// Does another value take the place of this property of the source?
+static bool is_replaced(const struct sink_s3 *p, const char *name, bool is_whole) {
+    return (p->tagging != NULL && strcmp(name, "x-amz-tagging") == 0) ||
+           (is_whole && strcmp(name, SINK_S3_DIGEST) == 0);
+}
+
+enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e, bool is_whole,
                             struct object_properties *ret_properties, struct failure *ret_failure) {
     const struct object_properties *given = p->properties;
     p->properties = NULL;
@@ -22,7 +44,12 @@ enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e,
     for (size_t i = 0; given != NULL && err == OK && i < given->n; i++) {
         const char *name, *value;
         object_properties_at(given, i, &name, &value);
-        err = object_properties_add(ret_properties, name, value);
+        if (!is_replaced(p, name, is_whole)) {
+            err = object_properties_add(ret_properties, name, value);
+        }
+    }
+    if (err == OK) {
+        err = sink_s3_add_wanted(p, ret_properties);
     }
     return err == OK ? OK : failure_set(ret_failure, err, "s3", e->path, e->path_len, NULL);
 }
@@ -165,6 +192,13 @@ static void sink_s3_set_properties(struct sink *s, const struct object_propertie
     sink_s3_of(s)->properties = properties;
 }
 
+static void sink_s3_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest) {
+    struct sink_s3 *p = sink_s3_of(s);
+    char hex[2 * HASH_MAX_BYTES + 1];
+    hash_hex(digest->bytes, hash_digest_bytes(a), hex);
+    snprintf(p->digest, sizeof p->digest, "%s:%s", a == HASH_SHA256 ? "sha256" : "xxh3-128", hex);
+}
+
 static void sink_s3_abort(struct sink *s) {
     s3_client_abort(sink_s3_of(s)->client);
 }
@@ -196,6 +230,7 @@ static const struct sink_ops ops = {
     .destroy = sink_s3_destroy,
     .remove = sink_s3_remove,
     .set_properties = sink_s3_set_properties,
+    .set_digest = sink_s3_set_digest,
     .copy = sink_s3_copy,
     .copy_part = sink_s3_copy_part,
     .part_align = sink_s3_part_align,
@@ -217,6 +252,10 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
     }
     p->client = o->take_client;
     p->store = s3_client_store(p->client);
+    p->tagging = o->tagging;
+    p->storage_class = o->storage_class;
+    p->encryption = o->encryption;
+    p->kms_key = o->kms_key;
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
     p->sink.capabilities = (struct sink_capabilities){.holds_keys = true,

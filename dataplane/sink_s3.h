@@ -17,6 +17,9 @@ struct sink_s3_options {
     size_t root_len;
     struct fence fence;
     bool never_replaces;
+    // Of all objects; borrowed. NULL: the store's own, and the tags of the source.
+    const char *tagging; // as s3_tags_add() makes it
+    const char *storage_class, *encryption, *kms_key;
 };
 MUST_CHECK enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
                                 struct failure *ret_failure);

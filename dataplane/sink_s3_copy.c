@@ -206,6 +206,14 @@ enum err sink_s3_copy(struct sink *s, const struct object_entry *e,
     err = name_source(put, origin, ret_failure);
     if (err == OK) {
         begin_call(p, put, "CopyObject", &put->call);
+        if (sink_s3_add_wanted(p, &put->properties) != OK) {
+            err = no_memory(put, ret_failure);
+        }
+    }
+    if (err == OK) {
+        sink_s3_put_properties(&put->call, &put->properties);
+        s3_call_header(&put->call, "x-amz-tagging-directive",
+                       p->tagging != NULL ? "REPLACE" : NULL);
         err = sink_s3_send(p, put, ret_failure);
         if (err == OK || put->is_running) { // it is among those staged
             return err;

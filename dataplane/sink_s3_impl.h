@@ -8,6 +8,10 @@
 #include "dataplane/s3_object.h"
 #include "dataplane/sink_impl.h"
 
+enum { DIGEST_TEXT_MAX = 96 };
+// How the object's digest is kept: "xxh3-128:HEX" or "sha256:HEX" (common/hash.h says of what).
+#define SINK_S3_DIGEST "x-amz-meta-sluice-digest"
+
 // A whole object on its way, from begin (or copy) to finish.
 struct s3_put {
     struct s3_put *next;
@@ -33,7 +37,9 @@ struct sink_s3 {
     struct s3_store *store;
     struct s3_client *client;
     struct s3_place place;
-    const struct object_properties *properties; // for the next object; borrowed
+    const char *tagging, *storage_class, *encryption, *kms_key; // borrowed; NULL: none
+    char digest[DIGEST_TEXT_MAX];                               // of the object that is begun
+    const struct object_properties *properties;                 // for the next object; borrowed
     // whole objects
     struct s3_put *begun;
     struct s3_put *staged, **last; // in the order of staging
@@ -49,10 +55,14 @@ static inline struct sink_s3 *sink_s3_of(struct sink *s) {
     return CONTAINER_OF(s, struct sink_s3, sink);
 }
 
-// What the object shall have as properties: those of its source, or those of its entry.
+// What the object shall have as properties: those of its source, or those of its entry, and what
+// was asked for. @is_whole: its digest is told before it is sent.
 MUST_CHECK enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e,
-                                       struct object_properties *ret_properties,
+                                       bool is_whole, struct object_properties *ret_properties,
                                        struct failure *ret_failure);
+// Just what was asked for.
+MUST_CHECK enum err sink_s3_add_wanted(const struct sink_s3 *p,
+                                       struct object_properties *properties);
 void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties);
 struct sink_s3_found {
     struct object_entry entry;

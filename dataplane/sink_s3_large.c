@@ -186,7 +186,7 @@ enum err sink_s3_open_large(struct sink *s, const struct object_entry *e, const 
     }
     enum err err = upload_of(p, e, NULL, &u, &key, ret_failure);
     if (err == OK) {
-        err = sink_s3_properties(p, e, &properties, ret_failure);
+        err = sink_s3_properties(p, e, false, &properties, ret_failure);
     }
     if (err == OK) {
         err = s3_upload_create(&u, &properties, ret_failure);

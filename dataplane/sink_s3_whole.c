@@ -81,7 +81,7 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
         return err;
     }
     assert(put != NULL);
-    err = sink_s3_properties(p, e, &put->properties, ret_failure);
+    err = sink_s3_properties(p, e, size <= S3_WHOLE_MAX_BYTES, &put->properties, ret_failure);
     if (err == OK && size > S3_OBJECT_MAX_BYTES) {
         err = failure_set(ret_failure, ERR_TOO_LARGE, "PutObject", e->path, e->path_len,
                           "an object store takes 5 TiB");
@@ -100,6 +100,7 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
         return err;
     }
     p->begun = put;
+    p->digest[0] = '\0';
     return OK;
 }
 
@@ -222,6 +223,10 @@ enum err sink_s3_stage(struct sink *s, uint32_t tag, struct failure *ret_failure
         .body_kind = S3_BODY_OBJECT,
         .if_none_match = p->sink.capabilities.never_replaces,
     };
+    if (p->digest[0] != '\0' &&
+        object_properties_add(&put->properties, SINK_S3_DIGEST, p->digest) == ERR_NO_MEMORY) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "PutObject", put->key, put->key_len, NULL);
+    }
     sink_s3_put_properties(&put->call, &put->properties);
     enum err e = sink_s3_send(p, put, ret_failure);
     if (e == OK || put->is_running) {

@@ -9,6 +9,7 @@
 #include "common/hmac.h"
 #include "common/log.h"
 #include "dataplane/s3_object.h"
+#include "dataplane/s3_tags.h"
 #include "dataplane/source_impl.h"
 
 #include <assert.h>
@@ -40,7 +41,8 @@ struct source_s3 {
     struct s3_client *client;
     struct s3_place place;
     const struct object_table *table; // borrowed
-    struct fetch *first, **last;      // announced, not opened yet
+    bool reads_tags;
+    struct fetch *first, **last; // announced, not opened yet
     struct fetch *open;
     char etag[S3_ETAG_MAX]; // of the open one
     struct object_version version;
@@ -260,6 +262,21 @@ static void add_to_proof(struct source_s3 *p, const void *bytes, size_t len) {
     }
 }
 
+// A GET says whether there are any; a HEAD need not.
+static enum err read_tags(struct source_s3 *p, const struct fetch *f, struct failure *ret_failure) {
+    const char *count = s3_answer_header(&f->call, "x-amz-tagging-count");
+    AUTO(auto_free) char *tagging = NULL;
+    bool may_have = count != NULL ? strcmp(count, "0") != 0 : !f->call.is_stream;
+    if (!p->reads_tags || !may_have) {
+        return OK;
+    }
+    enum err e =
+        s3_tags_fetch(p->client, p->place.bucket, f->key, f->call.key_len, &tagging, ret_failure);
+    return e == OK && tagging != NULL
+               ? object_properties_add(&p->properties, "x-amz-tagging", tagging)
+               : e;
+}
+
 static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *ret_found,
                     struct failure *ret_failure) {
     struct source_found found = {0};
@@ -275,6 +292,9 @@ static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *r
     }
     if (e == OK && s3_properties_from_answer(&f->call, &p->properties) == ERR_NO_MEMORY) {
         e = failure_set(ret_failure, ERR_NO_MEMORY, "open", want.path, want.path_len, NULL);
+    }
+    if (e == OK) {
+        e = read_tags(p, f, ret_failure);
     }
     if (e != OK) {
         return e;
@@ -455,20 +475,20 @@ static const struct source_ops ops = {
     .origin = source_s3_origin,
 };
 
-enum err source_s3_new(struct s3_client *take_client, const uint8_t *root, size_t root_len,
-                       const struct object_table *table, struct source **ret_source,
+enum err source_s3_new(const struct source_s3_options *o, struct source **ret_source,
                        struct failure *ret_failure) {
+    struct s3_client *take_client = o->take_client;
     struct source_s3 *p = calloc(1, sizeof *p);
     struct md5_sum *md5 = md5_sum_new();
     if (p == NULL || md5 == NULL) {
         free(p);
         md5_sum_free(md5);
         s3_client_free(take_client);
-        return failure_set(ret_failure, ERR_NO_MEMORY, "open source", root, root_len, NULL);
+        return failure_set(ret_failure, ERR_NO_MEMORY, "open source", o->root, o->root_len, NULL);
     }
     p->md5 = md5;
     p->last = &p->first;
-    enum err e = s3_place_init(root, root_len, &p->place, ret_failure);
+    enum err e = s3_place_init(o->root, o->root_len, &p->place, ret_failure);
     if (e != OK) {
         s3_client_free(take_client);
         md5_sum_free(p->md5);
@@ -479,7 +499,8 @@ enum err source_s3_new(struct s3_client *take_client, const uint8_t *root, size_
     p->source.ops = &ops;
     p->source.capabilities = (struct source_capabilities){
         .is_remote = true, .transport = "s3", .store = s3_client_store(take_client)};
-    p->table = table;
+    p->table = o->table;
+    p->reads_tags = o->reads_tags;
     *ret_source = &p->source;
     return OK;
 }

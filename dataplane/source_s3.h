@@ -7,11 +7,16 @@
 
 struct s3_client;
 
-// Takes the client, also if it fails. @root: "BUCKET" or "BUCKET/PREFIX". It is borrowed, as the
-// table is, and they must outlive the source. Entries of the
-// table carry the ETag to expect as their target; without one the size must be the same.
-MUST_CHECK enum err source_s3_new(struct s3_client *take_client, const uint8_t *root,
-                                  size_t root_len, const struct object_table *table,
-                                  struct source **ret_source, struct failure *ret_failure);
+// Entries of the table carry the ETag to expect as their target; without one the size must be the
+// same.
+struct source_s3_options {
+    struct s3_client *take_client; // also if it fails
+    const uint8_t *root;           // "BUCKET" or "BUCKET/PREFIX", borrowed
+    size_t root_len;
+    const struct object_table *table; // borrowed
+    bool reads_tags;                  // among the properties of what is opened
+};
+MUST_CHECK enum err source_s3_new(const struct source_s3_options *o, struct source **ret_source,
+                                  struct failure *ret_failure);
 
 #endif

@@ -403,6 +403,7 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
         e = check_digests(b, &found.entry, &closed, ret_failure);
     }
     if (e == OK) {
+        sink_set_digest(o->sink, o->digest, &b->objects[index].digest);
         start = clock_mono_us();
         e = sink_stage(o->sink, index, ret_failure);
         o->times->write_us += clock_mono_us() - start;

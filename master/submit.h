@@ -15,6 +15,7 @@ struct core;
 enum {
     SUBMIT_LABELS_MAX = 64,
     SUBMIT_AFTER_MAX = 63,
+    SUBMIT_TAGS_MAX = 10,   // what S3 allows
     SUBMIT_TEXT_MAX = 255,  // bytes of a request id, owner, namespace, label
     SUBMIT_PATH_MAX = 3800, // bytes of a path: a name of 255 still fits below it
     // How long volumes may take to be proven, and agents to come back after a master's start.

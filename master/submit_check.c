@@ -121,6 +121,49 @@ static enum err check_numbers(const Sluice__V1__FlowSpec *s, int64_t now_ms, str
     return OK;
 }
 
+// Goes into a header as it is.
+static bool is_word(const char *text) {
+    return strlen(text) <= SUBMIT_TEXT_MAX && text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                                "abcdefghijklmnopqrstuvwxyz"
+                                                                "0123456789_-:/.")] == '\0';
+}
+
+static enum err check_tags(const Sluice__V1__StoreOptions *o, struct failure *f) {
+    if (o->n_tags > SUBMIT_TAGS_MAX) {
+        return invalid(f, "store.tags", "has more than 10, which is what object stores take");
+    }
+    for (size_t i = 0; i < o->n_tags; i++) {
+        const Sluice__V1__Label *tag = o->tags[i];
+        enum err e = check_text(tag->key, "store.tags", f);
+        e = e == OK ? check_text(tag->value, "store.tags", f) : e;
+        if (e != OK || tag->key[0] == '\0' || strlen(tag->key) > 128) {
+            return e != OK ? e : invalid(f, "store.tags", "has a key of 0 or above 128 bytes");
+        }
+    }
+    return OK;
+}
+
+static enum err check_store(const Sluice__V1__FlowSpec *s, struct failure *f) {
+    const Sluice__V1__StoreOptions *o = s->store;
+    if (o == NULL) {
+        return OK;
+    }
+    if (s->destination->kind_case != SLUICE__V1__LOCATION__KIND_S3) {
+        return invalid(f, "store", "is for destinations in object stores");
+    }
+    bool is_kms = strcmp(o->encryption, "aws:kms") == 0;
+    if (o->encryption[0] != '\0' && !is_kms && strcmp(o->encryption, "AES256") != 0) {
+        return invalid(f, "store.encryption", "is neither AES256 nor aws:kms");
+    }
+    if (o->kms_key[0] != '\0' && !is_kms) {
+        return invalid(f, "store.kms_key", "goes with store.encryption aws:kms only");
+    }
+    if (!is_word(o->storage_class) || !is_word(o->kms_key)) {
+        return invalid(f, "store", "has a storage class or key that is none");
+    }
+    return check_tags(o, f);
+}
+
 enum err submit_check(const Sluice__V1__FlowSpec *spec, int64_t now_ms,
                       struct failure *ret_failure) {
     if (spec == NULL) {
@@ -135,6 +178,9 @@ enum err submit_check(const Sluice__V1__FlowSpec *spec, int64_t now_ms,
     }
     if (e == OK) {
         e = check_built(spec, ret_failure);
+    }
+    if (e == OK) {
+        e = check_store(spec, ret_failure);
     }
     if (e == OK) {
         e = check_numbers(spec, now_ms, ret_failure);

@@ -176,6 +176,15 @@ uint32_t s3_find(const struct object_table *t, const char *path) {
     return 0;
 }
 
+void s3_source(const char *root, const struct object_table *table, struct source **ret_source) {
+    struct source_s3_options o = {.take_client = s3_new_client(),
+                                  .root = (const uint8_t *)root,
+                                  .root_len = strlen(root),
+                                  .table = table,
+                                  .reads_tags = true};
+    assert_ok(source_s3_new(&o, ret_source, NULL));
+}
+
 enum err s3_read_all(struct source *s, const struct source_range *r, uint8_t *to, size_t cap,
                      size_t *ret_len, struct source_found *ret_found, struct failure *f) {
     struct source_closed closed;

@@ -45,6 +45,8 @@ void s3_list(const char *root, const char *path, uint64_t look_bytes, struct s3_
              struct object_table *ret_table);
 void s3_unlist(struct s3_listing *l, struct object_table *t);
 uint32_t s3_find(const struct object_table *t, const char *path); // its index
+// Of the table's objects, with their tags.
+void s3_source(const char *root, const struct object_table *table, struct source **ret_source);
 // Opens the range, reads all of it, closes.
 enum err s3_read_all(struct source *s, const struct source_range *r, uint8_t *to, size_t cap,
                      size_t *ret_len, struct source_found *ret_found, struct failure *f);

@@ -45,7 +45,7 @@ static enum err get(const char *path, size_t len) {
     assert_ok(object_table_add(&b, &e));
     assert_ok(object_table_bytes(&b, &bytes, &n));
     assert_ok(object_table_open(bytes, n, &t));
-    assert_ok(source_s3_new(s3_new_client(), (const uint8_t *)"b", 1, &t, &s, NULL));
+    s3_source("b", &t, &s);
     enum err result = s3_read_all(s, &all, buf, sizeof buf, &n, &found, NULL);
     source_free(s);
     object_table_close(&t);

@@ -21,7 +21,7 @@ static void reads_survive_what_breaks_off_and_see_what_changed(void **state) {
     scripted_store_put(&scripted, "src/empty", "", 0);
     s3_list("b/src", "", UINT64_MAX, &l, &t);
     assert_int_equal(t.count, 3);
-    assert_ok(source_s3_new(s3_new_client(), (const uint8_t *)"b/src", 5, &t, &s, NULL));
+    s3_source("b/src", &t, &s);
     struct source_range big = {.index = s3_find(&t, "big"), .length = size};
     struct source_range middle = {.index = s3_find(&t, "big"), .offset = MIB + 1, .length = MIB};
     struct source_range small = {.index = s3_find(&t, "small"), .length = 5};
@@ -66,7 +66,7 @@ static void a_copy_within_the_store_moves_no_bytes(void **state) {
     struct sink *s = s3_new_sink();
     scripted_store_put(&scripted, "from/k", "copied", 6);
     s3_list("b/from", "", UINT64_MAX, &l, &t);
-    assert_ok(source_s3_new(s3_new_client(), (const uint8_t *)"b/from", 6, &t, &source, NULL));
+    s3_source("b/from", &t, &source);
     assert_ptr_equal(source_capabilities(source)->store, sink_capabilities(s)->store);
     object_table_get(&t, 0, &e);
     assert_ok(source_origin(source, 0, &origin));

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/s3_tags.h"
+
+#include "common/cleanup.h"
+#include "dataplane/s3_xml.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TAGGING_MAX_BYTES = 12 * 1024 }; // ten tags of 128 and 256 characters, encoded
+
+enum err s3_tags_add(char **tagging, const char *key, const char *value) {
+    size_t len = *tagging != NULL ? strlen(*tagging) : 0;
+    size_t key_len = strlen(key), value_len = strlen(value);
+    size_t cap = len + 3 * (key_len + value_len) + 3;
+    if (cap > 2 * TAGGING_MAX_BYTES) {
+        return ERR_TOO_LARGE;
+    }
+    char *grown = realloc(*tagging, cap);
+    if (grown == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    *tagging = grown;
+    if (len > 0) {
+        grown[len++] = '&';
+    }
+    len += s3_encode(key, key_len, 0, grown + len);
+    grown[len++] = '=';
+    (void)s3_encode(value, value_len, 0, grown + len);
+    return OK;
+}
+
+struct parse {
+    char *tagging;
+    char *key;
+};
+
+static enum err on_element(void *user, const char *path, const char *text, size_t len) {
+    static const char top[] = "Tagging/TagSet/Tag/";
+    struct parse *p = user;
+    if (strncmp(path, top, sizeof top - 1) != 0 || memchr(text, '\0', len) != NULL) {
+        return OK;
+    }
+    if (strcmp(path + sizeof top - 1, "Key") == 0) {
+        free(p->key);
+        p->key = strndup(text, len);
+        return p->key != NULL ? OK : ERR_NO_MEMORY;
+    }
+    return p->key != NULL ? s3_tags_add(&p->tagging, p->key, text) : ERR_PROTOCOL;
+}
+
+enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const void *key, size_t key_len,
+                       char **ret_tagging, struct failure *ret_failure) {
+    struct s3_call call = {.operation = "GetObjectTagging",
+                           .method = "GET",
+                           .bucket = bucket,
+                           .key = key,
+                           .key_len = key_len,
+                           .query = "tagging="};
+    struct parse p = {0};
+    struct failure f = {0};
+    enum err e = s3_run(c, &call, &f);
+    if (e == OK) {
+        size_t len = 0;
+        const char *body = s3_answer_body(&call, &len);
+        e = s3_xml_parse(body, len, on_element, &p);
+        if (e != OK) {
+            e = failure_set(&f, e, "GetObjectTagging", key, key_len,
+                            "the store's list of tags makes no sense");
+        }
+    } else if (e == ERR_UNIMPLEMENTED || strcmp(call.code, "NoSuchTagSet") == 0) {
+        e = OK;
+    }
+    s3_end(&call);
+    free(p.key);
+    if (e != OK) {
+        free(p.tagging);
+        if (ret_failure != NULL) {
+            *ret_failure = f;
+        }
+        return e;
+    }
+    *ret_tagging = p.tagging;
+    return OK;
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// An object's tags, as the header x-amz-tagging has them: "KEY=VALUE&…", percent-encoded.
+#ifndef DATAPLANE_S3_TAGS_H
+#define DATAPLANE_S3_TAGS_H
+
+#include "dataplane/s3_client.h"
+
+// Adds one to *@tagging (NULL: none yet), which is free()d by its owner. ERR_NO_MEMORY.
+MUST_CHECK enum err s3_tags_add(char **tagging, const char *key, const char *value);
+
+// Those of an object; *@ret_tagging: NULL if it has none, or the store knows no tags. free() it.
+MUST_CHECK enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const void *key,
+                                  size_t key_len, char **ret_tagging, struct failure *ret_failure);
+
+#endif

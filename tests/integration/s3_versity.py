@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A second S3 server for the tests: Versity's gateway over a directory. It knows the newer checksums and conditions,
+is strict about the order of parts, and speaks TLS beside plain HTTP."""
+import os
+import pathlib
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from s3_server import free_ports
+
+HERE = pathlib.Path(__file__).resolve().parent
+PATIENCE_S = 60
+
+
+def find():
+    """(path, why it is missing)"""
+    done = subprocess.run([HERE.parent / "lib" / "versitygw", "--find"], capture_output=True, text=True, check=False)
+    text = done.stdout.strip()
+    return (text, None) if done.returncode == 0 else (None, text)
+
+
+class VersityServer:
+    access_key = "testaccesskey"
+    secret_key = "testsecretkey"
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        (self.directory / "buckets").mkdir(parents=True)
+        self.certificate = self.directory / "server.pem"
+        self.processes = []
+        self.port, self.tls_port = free_ports(2)
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.tls_endpoint = f"https://localhost:{self.tls_port}"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", self.directory / "server.key", "-out", self.certificate, "-days", "2", "-subj",
+                        "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+        try:
+            self.spawn(self.port)
+            self.spawn(self.tls_port, "--cert", self.certificate, "--key", self.directory / "server.key")
+            self.until_answers()
+        except BaseException:
+            self.stop()
+            raise
+
+    def spawn(self, port, *options):
+        with open(self.directory / "out", "ab") as out:
+            self.processes.append(subprocess.Popen(
+                [find()[0], "--port", f"127.0.0.1:{port}", "--access", self.access_key, "--secret", self.secret_key,
+                 "--region", "us-east-1", "--quiet", *options, "posix", self.directory / "buckets"],
+                stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+                env={**os.environ, "GOMAXPROCS": "2"}))
+
+    def until_answers(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                urllib.request.urlopen(self.endpoint, timeout=5).close()
+                return
+            except urllib.error.HTTPError:
+                return  # a refusal is an answer
+            except OSError:
+                if time.monotonic() > deadline or any(p.poll() is not None for p in self.processes):
+                    raise
+            time.sleep(0.1)
+
+    def stop(self):
+        for process in self.processes:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        self.processes = []
