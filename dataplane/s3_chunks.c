@@ -5,6 +5,7 @@
 #include "common/hash.h"
 #include "common/hmac.h"
 #include "common/s3_limits.h"
+#include "dataplane/buffer_stock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +20,14 @@ void s3_chunks_init(struct s3_chunks *c, struct s3_upload *u, uint64_t object_by
     };
 }
 
+static struct buffer_stock *buffers_of(const struct s3_chunks *c) {
+    return s3_store_buffers(s3_client_store(c->upload->client));
+}
+
 void s3_chunks_deinit(struct s3_chunks *c) {
     s3_end(&c->call);
-    free(c->filling);
-    free(c->sending);
+    buffer_stock_give(buffers_of(c), c->filling, (size_t)c->chunk_bytes);
+    buffer_stock_give(buffers_of(c), c->sending, (size_t)c->chunk_bytes);
     s3_parts_deinit(&c->sent);
     s3_parts_deinit(&c->known);
     *c = (struct s3_chunks){0};
@@ -148,6 +153,15 @@ static enum err send_filled(struct s3_chunks *c, struct failure *ret_failure) {
     return e == OK ? s3_pump(c->upload->client, ret_failure) : e;
 }
 
+void *s3_chunks_room(struct s3_chunks *c, uint64_t offset, size_t *ret_cap) {
+    if (!c->is_begun || c->filling == NULL || offset != c->start + c->len) {
+        return NULL; // the next write begins something, or is refused
+    }
+    uint64_t room = c->chunk_bytes - c->len, left = c->object_bytes - offset;
+    *ret_cap = (size_t)(room < left ? room : left);
+    return *ret_cap > 0 ? c->filling + c->len : NULL;
+}
+
 enum err s3_chunks_write(struct s3_chunks *c, uint64_t offset, const void *buf, size_t len,
                          struct failure *ret_failure) {
     const uint8_t *from = buf;
@@ -158,14 +172,15 @@ enum err s3_chunks_write(struct s3_chunks *c, uint64_t offset, const void *buf, 
     }
     while (e == OK && len > 0) {
         if (c->filling == NULL) {
-            uint64_t most = c->object_bytes < c->chunk_bytes ? c->object_bytes : c->chunk_bytes;
-            c->filling = malloc((size_t)most);
+            c->filling = buffer_stock_take(buffers_of(c), (size_t)c->chunk_bytes);
             if (c->filling == NULL) {
                 return fail(c, ERR_NO_MEMORY, NULL, ret_failure);
             }
         }
         size_t room = (size_t)c->chunk_bytes - c->len, take = len < room ? len : room;
-        memcpy(c->filling + c->len, from, take);
+        if (from != c->filling + c->len) {
+            memcpy(c->filling + c->len, from, take);
+        }
         c->len += take;
         from += take;
         len -= take;

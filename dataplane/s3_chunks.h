@@ -31,6 +31,8 @@ void s3_chunks_init(struct s3_chunks *c, struct s3_upload *u, uint64_t object_by
 // The first write begins at a multiple of the chunk's size, the others follow each other.
 MUST_CHECK enum err s3_chunks_write(struct s3_chunks *c, uint64_t offset, const void *buf,
                                     size_t len, struct failure *ret_failure);
+// As sink_room().
+void *s3_chunks_room(struct s3_chunks *c, uint64_t offset, size_t *ret_cap);
 // Waits until all whole chunks (and the object's last one) are at the store; the rest is dropped.
 MUST_CHECK enum err s3_chunks_flush(struct s3_chunks *c, struct failure *ret_failure);
 void s3_chunks_deinit(struct s3_chunks *c); // whatever is under way ends

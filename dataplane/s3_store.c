@@ -4,6 +4,8 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/s3_limits.h"
+#include "dataplane/buffer_stock.h"
 #include "dataplane/http.h"
 #include "dataplane/s3_rate.h"
 
@@ -33,6 +35,7 @@ struct s3_store {
     enum s3_payload payload;
     struct s3_credentials_options find;
     struct http_pool *pool;
+    struct buffer_stock buffers;
     // under the lock
     pthread_mutex_t lock;
     struct s3_credentials credentials;
@@ -148,6 +151,7 @@ enum err s3_store_new(const struct s3_store_options *o, struct s3_store **ret_st
         return no_memory(ret_failure);
     }
     pthread_mutex_init(&s->lock, NULL);
+    buffer_stock_init(&s->buffers, S3_CHUNK_LEAST_BYTES);
     enum err e = keep_options(s, o) ? OK : no_memory(ret_failure);
     if (e == OK && find_region(s, o) != OK) {
         e = failure_set(ret_failure, ERR_CONFIG, "s3", NULL, 0,
@@ -183,6 +187,7 @@ void s3_store_free(struct s3_store *s) {
         return;
     }
     http_pool_free(s->pool);
+    buffer_stock_deinit(&s->buffers);
     s3_credentials_wipe(&s->credentials);
     if (s->secret_key != NULL) {
         explicit_bzero(s->secret_key, strlen(s->secret_key));
@@ -206,6 +211,10 @@ const char *s3_store_endpoint(const struct s3_store *s) {
 
 struct http_pool *s3_store_pool(const struct s3_store *s) {
     return s->pool;
+}
+
+struct buffer_stock *s3_store_buffers(struct s3_store *s) {
+    return &s->buffers;
 }
 
 // ---- addressing ----

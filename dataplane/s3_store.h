@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct buffer_stock;
 struct http_pool;
 struct s3_store;
 
@@ -48,6 +49,7 @@ void s3_store_free(struct s3_store *s); // after all its clients
 const char *s3_store_name(const struct s3_store *s);
 const char *s3_store_endpoint(const struct s3_store *s); // URL, without a '/' at its end
 struct http_pool *s3_store_pool(const struct s3_store *s);
+struct buffer_stock *s3_store_buffers(struct s3_store *s); // of the size of parts
 
 enum { S3_HOST_MAX = 512, S3_REGION_MAX = 64 };
 

@@ -124,6 +124,10 @@ enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t len,
     return e == OK && len > 0 ? s->ops->write_hole(s, offset, len, ret_failure) : e;
 }
 
+void *sink_room(struct sink *s, uint64_t offset, size_t *ret_cap) {
+    return s->is_begun && s->ops->room ? s->ops->room(s, offset, ret_cap) : NULL;
+}
+
 void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest) {
     if (s->ops->set_digest) {
         s->ops->set_digest(s, a, digest);

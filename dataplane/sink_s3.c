@@ -131,6 +131,12 @@ static enum err sink_s3_write(struct sink *s, uint64_t offset, const void *buf, 
                                   : sink_s3_write_whole(p, offset, buf, len, ret_failure);
 }
 
+static void *sink_s3_room(struct sink *s, uint64_t offset, size_t *ret_cap) {
+    struct sink_s3 *p = sink_s3_of(s);
+    return p->part_upload != NULL ? s3_chunks_room(&p->part, offset, ret_cap)
+                                  : sink_s3_room_whole(p, offset, ret_cap);
+}
+
 static enum err sink_s3_write_hole(struct sink *s, uint64_t offset, uint64_t len,
                                    struct failure *ret_failure) {
     static const uint8_t zeros[ZEROS_BYTES];
@@ -216,6 +222,7 @@ static const struct sink_ops ops = {
     .compare = sink_s3_compare,
     .begin = sink_s3_begin,
     .write = sink_s3_write,
+    .room = sink_s3_room,
     .write_hole = sink_s3_write_hole,
     .stage = sink_s3_stage,
     .drop = sink_s3_drop,

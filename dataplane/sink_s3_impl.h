@@ -80,6 +80,7 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
                        struct failure *ret_failure);
 enum err sink_s3_write_whole(struct sink_s3 *p, uint64_t offset, const void *buf, size_t len,
                              struct failure *ret_failure);
+void *sink_s3_room_whole(struct sink_s3 *p, uint64_t offset, size_t *ret_cap);
 enum err sink_s3_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);
 void sink_s3_drop_whole(struct sink_s3 *p);
 enum err sink_s3_finish_staged(struct sink *s, enum durability durability,

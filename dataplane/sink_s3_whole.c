@@ -114,9 +114,20 @@ enum err sink_s3_write_whole(struct sink_s3 *p, uint64_t offset, const void *buf
         return failure_set(ret_failure, ERR_STATE, "PutObject", put->key, put->key_len,
                            "writes must follow each other, up to the object's end");
     }
-    memcpy(put->bytes + put->len, buf, len);
+    if (len > 0 && buf != put->bytes + put->len) { // else it is there: sink_room()
+        memcpy(put->bytes + put->len, buf, len);
+    }
     put->len += len;
     return p->n_running > 0 ? s3_pump(p->client, ret_failure) : OK;
+}
+
+void *sink_s3_room_whole(struct sink_s3 *p, uint64_t offset, size_t *ret_cap) {
+    struct s3_put *put = p->begun;
+    if (put->upload != NULL) {
+        return s3_chunks_room(&put->chunks, offset, ret_cap);
+    }
+    *ret_cap = put->cap - put->len;
+    return offset == put->len && *ret_cap > 0 ? put->bytes + put->len : NULL;
 }
 
 // There is an object already. Is it the one that was put, by an attempt whose answer was lost?

@@ -61,12 +61,24 @@ static size_t read_bytes(const struct transfer_copy *c, uint64_t pos, bool by_le
     return by_leaf && to_leaf < cap ? (size_t)to_leaf : cap;
 }
 
-static enum err pass_on(struct transfer_copy *c, uint64_t pos, size_t len, uint64_t hole,
-                        bool is_written, struct failure *ret_failure) {
+// Where they are read to: straight to where the sink gathers them, if it does.
+static void *read_to(const struct transfer_copy *c, uint64_t pos, bool is_written,
+                     size_t *cap_bytes) {
+    size_t room = 0;
+    void *to = is_written ? NULL : sink_room(c->options->sink, pos, &room);
+    if (to == NULL) {
+        return c->options->buffer;
+    }
+    *cap_bytes = room < *cap_bytes ? room : *cap_bytes;
+    return to;
+}
+
+static enum err pass_on(struct transfer_copy *c, uint64_t pos, const void *bytes, size_t len,
+                        uint64_t hole, bool is_written, struct failure *ret_failure) {
     const struct transfer_options *o = c->options;
     uint64_t start = clock_mono_us();
     enum err e = hole > 0 ? leaf_hasher_update_zeros(c->hasher, hole)
-                          : leaf_hasher_update(c->hasher, o->buffer, len);
+                          : leaf_hasher_update(c->hasher, bytes, len);
     if (e != OK) {
         return failure_set(ret_failure, e, "hash", NULL, 0, NULL);
     }
@@ -76,7 +88,7 @@ static enum err pass_on(struct transfer_copy *c, uint64_t pos, size_t len, uint6
         return OK;
     }
     e = hole > 0 ? sink_write_hole(o->sink, pos, hole, ret_failure)
-                 : sink_write(o->sink, pos, o->buffer, len, ret_failure);
+                 : sink_write(o->sink, pos, bytes, len, ret_failure);
     o->times->write_us += clock_mono_us() - hashed;
     return e;
 }
@@ -110,15 +122,15 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
         if (by_leaf && pos % LEAF_BYTES == 0 && transfer_has_to_yield(o)) {
             return OK;
         }
-        size_t len;
+        size_t len, cap = read_bytes(c, pos, by_leaf);
+        void *to = read_to(c, pos, is_written, &cap);
         uint64_t hole, start = clock_mono_us();
-        e = source_read(o->source, o->buffer, read_bytes(c, pos, by_leaf), &len, &hole,
-                        ret_failure);
+        e = source_read(o->source, to, cap, &len, &hole, ret_failure);
         *read_us += clock_mono_us() - start;
         if (e != OK || (len == 0 && hole == 0)) {
             return e;
         }
-        e = pass_on(c, pos, len, hole, is_written, ret_failure);
+        e = pass_on(c, pos, to, len, hole, is_written, ret_failure);
         if (e != OK) {
             return e;
         }

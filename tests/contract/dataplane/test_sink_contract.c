@@ -208,6 +208,28 @@ static void holes_read_as_zeros(void **state) {
     free(want);
 }
 
+static void bytes_may_be_put_where_the_sink_gathers_them(void **state) {
+    (void)state;
+    enum { BYTES = 200000 };
+    uint8_t *bytes = tree_pattern(BYTES, 5);
+    struct object_entry e = file("f", BYTES);
+    assert_ok(sink_begin(sink, &e, temp(1), NULL));
+    for (size_t at = 0, n; at < BYTES; at += n) {
+        size_t cap = 0;
+        uint8_t *room = sink_room(sink, at, &cap);
+        n = room && cap < 70000 ? cap : 70000;
+        n = n < BYTES - at ? n : BYTES - at;
+        if (room) {
+            memcpy(room, bytes + at, n);
+        }
+        assert_ok(sink_write(sink, at, room ? room : bytes + at, n, NULL));
+    }
+    assert_ok(sink_stage(sink, 1, NULL));
+    assert_ok(finish(DURABILITY_NONE));
+    kind->assert_has(&tree, "f", bytes, BYTES);
+    free(bytes);
+}
+
 static void without_a_lease_nothing_is_changed(void **state) {
     (void)state;
     struct object_entry e = file("f", 4), d = file("d", 0);
@@ -338,6 +360,7 @@ int main(void) {
         TEST(a_careful_sink_replaces_nothing),
         TEST(a_dropped_object_leaves_nothing),
         TEST(holes_read_as_zeros),
+        TEST(bytes_may_be_put_where_the_sink_gathers_them),
         TEST(without_a_lease_nothing_is_changed),
         TEST(a_lease_lost_in_the_middle_stops_the_renames),
         TEST(calls_in_the_wrong_order_are_refused),
