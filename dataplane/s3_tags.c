@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "dataplane/s3_xml.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,7 +64,7 @@ enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const void *key,
     if (e == OK) {
         size_t len = 0;
         const char *body = s3_answer_body(&call, &len);
-        e = s3_xml_parse(body, len, on_element, &p);
+        e = len > 0 ? s3_xml_parse(body, len, on_element, &p) : OK; // Ceph's way to say: none
         if (e != OK) {
             e = failure_set(&f, e, "GetObjectTagging", key, key_len,
                             "the store's list of tags makes no sense");
@@ -82,4 +83,72 @@ enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const void *key,
     }
     *ret_tagging = p.tagging;
     return OK;
+}
+
+// ---- setting them ----
+
+static void put_text(FILE *out, const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '<' || text[i] == '>' || text[i] == '&') {
+            fprintf(out, "&#%d;", text[i]);
+        } else {
+            putc(text[i], out);
+        }
+    }
+}
+
+// The document that says so. NULL: out of memory.
+static char *document(const char *tagging, size_t *ret_len) {
+    AUTO(auto_free) char *text = strdup(tagging);
+    char *xml = NULL, *rest = text;
+    FILE *out = text != NULL ? open_memstream(&xml, ret_len) : NULL;
+    if (out == NULL) {
+        return NULL;
+    }
+    fputs("<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet>", out);
+    for (char *pair = strsep(&rest, "&"); pair != NULL; pair = strsep(&rest, "&")) {
+        char *key = strsep(&pair, "=");
+        fputs("<Tag><Key>", out);
+        put_text(out, key, s3_url_decode(key, strlen(key)));
+        fputs("</Key><Value>", out);
+        if (pair != NULL) {
+            put_text(out, pair, s3_url_decode(pair, strlen(pair)));
+        }
+        fputs("</Value></Tag>", out);
+    }
+    fputs("</TagSet></Tagging>", out);
+    if (fclose(out) != 0) {
+        free(xml);
+        return NULL;
+    }
+    return xml;
+}
+
+enum err s3_tags_ensure(struct s3_client *c, const char *bucket, const void *key, size_t key_len,
+                        const char *tagging, struct failure *ret_failure) {
+    AUTO(auto_free) char *has = NULL, *xml = NULL;
+    char md5[S3_CHECKSUM_SIZE];
+    size_t len = 0;
+    enum err e = s3_tags_fetch(c, bucket, key, key_len, &has, ret_failure);
+    if (e != OK || (has != NULL && strcmp(has, tagging) == 0)) {
+        return e;
+    }
+    xml = document(tagging, &len);
+    if (xml == NULL) {
+        return failure_set(ret_failure, ERR_NO_MEMORY, "PutObjectTagging", key, key_len, NULL);
+    }
+    struct s3_call call = {.operation = "PutObjectTagging",
+                           .method = "PUT",
+                           .bucket = bucket,
+                           .key = key,
+                           .key_len = key_len,
+                           .query = "tagging=",
+                           .body = xml,
+                           .body_bytes = len};
+    s3_checksum_of(S3_CHECKSUM_MD5, xml, len, md5);
+    s3_call_header(&call, "content-md5", md5[0] != '\0' ? md5 : NULL);
+    s3_call_header(&call, "content-type", "application/xml");
+    e = s3_run(c, &call, ret_failure);
+    s3_end(&call);
+    return e;
 }

@@ -12,4 +12,10 @@ MUST_CHECK enum err s3_tags_add(char **tagging, const char *key, const char *val
 MUST_CHECK enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const void *key,
                                   size_t key_len, char **ret_tagging, struct failure *ret_failure);
 
+// Gives the object just these tags, if it has others: not every store heeds those that come with
+// an upload's beginning, or with a copy.
+MUST_CHECK enum err s3_tags_ensure(struct s3_client *c, const char *bucket, const void *key,
+                                   size_t key_len, const char *tagging,
+                                   struct failure *ret_failure);
+
 #endif

@@ -2,6 +2,7 @@
 #include "dataplane/sink_s3.h"
 
 #include "common/cleanup.h"
+#include "dataplane/s3_tags.h"
 #include "dataplane/sink_s3_impl.h"
 #include "dataplane/source.h"
 
@@ -52,6 +53,13 @@ enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e, boo
         err = sink_s3_add_wanted(p, ret_properties);
     }
     return err == OK ? OK : failure_set(ret_failure, err, "s3", e->path, e->path_len, NULL);
+}
+
+enum err sink_s3_ensure_tags(struct sink_s3 *p, const uint8_t *key, size_t key_len,
+                             const char *tagging, struct failure *ret_failure) {
+    return tagging != NULL && tagging[0] != '\0'
+               ? s3_tags_ensure(p->client, p->place.bucket, key, key_len, tagging, ret_failure)
+               : OK;
 }
 
 void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties) {

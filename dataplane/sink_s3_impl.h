@@ -22,8 +22,8 @@ struct s3_put {
     uint8_t *bytes;
     size_t len, cap;
     struct s3_call call;
-    bool is_running; // the call is under way
-    char *copy_source, *copy_etag;
+    bool is_running;               // the call is under way
+    char *copy_source, *copy_etag; // of a copy within the store
     // How it ended.
     enum err err;
     struct failure failure;
@@ -64,6 +64,9 @@ MUST_CHECK enum err sink_s3_properties(struct sink_s3 *p, const struct object_en
 MUST_CHECK enum err sink_s3_add_wanted(const struct sink_s3 *p,
                                        struct object_properties *properties);
 void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties);
+// After what a store may have passed over: @tagging (NULL, "": none).
+MUST_CHECK enum err sink_s3_ensure_tags(struct sink_s3 *p, const uint8_t *key, size_t key_len,
+                                        const char *tagging, struct failure *ret_failure);
 struct sink_s3_found {
     struct object_entry entry;
     char etag[S3_ETAG_MAX];

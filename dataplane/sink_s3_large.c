@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large objects: one multipart upload, filled by many tasks. Receipts (little-endian): of the
-// upload "S3U2", u8 enum s3_checksum, u8 whether the CRCs of parts join, and its id (earlier:
-// "S3U1" and its id); of a part "S3P2", u32 number of its first chunk, then for each chunk u8
-// length and its ETag (length 16: the bytes of an MD5), u8 length and its checksum (0: none;
-// earlier, as "S3P1": without checksums).
+// upload "S3U2", u8 enum s3_checksum, u8 whether the CRCs of parts join, u16 length of its id, its
+// id, and the tags that were asked for if they fit (earlier: "S3U1" and its id); of a part "S3P2",
+// u32 number of its first chunk, then for each chunk u8 length and its ETag (length 16: the bytes
+// of an MD5), u8 length and its checksum (0: none; earlier, as "S3P1": without checksums).
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/hash.h"
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAGIC_BYTES = 4, UPLOAD_HEADER_BYTES = 6, PART_HEADER_BYTES = 8, MD5_LEN = 16 };
+enum { MAGIC_BYTES = 4, UPLOAD_HEADER_BYTES = 8, PART_HEADER_BYTES = 8, MD5_LEN = 16 };
 static const char upload_magic[] = "S3U2", old_upload_magic[] = "S3U1";
 static const char part_magic[] = "S3P2", old_part_magic[] = "S3P1";
 
@@ -25,16 +25,22 @@ uint64_t sink_s3_part_align(const struct sink *s, const struct object_entry *e) 
 
 // ---- receipts ----
 
-static enum err write_upload(const struct s3_upload *u, struct receipt *ret_receipt) {
-    size_t n = strlen(u->id);
+static enum err write_upload(const struct s3_upload *u, const char *tagging,
+                             struct receipt *ret_receipt) {
+    size_t n = strlen(u->id), tagging_len = tagging != NULL ? strlen(tagging) : 0;
     if (UPLOAD_HEADER_BYTES + n > RECEIPT_MAX_BYTES) {
         return ERR_PROTOCOL;
     }
     memcpy(ret_receipt->bytes, upload_magic, MAGIC_BYTES);
     ret_receipt->bytes[MAGIC_BYTES] = (uint8_t)u->checksum;
     ret_receipt->bytes[MAGIC_BYTES + 1] = u->has_whole;
+    put_u16(ret_receipt->bytes + MAGIC_BYTES + 2, (uint16_t)n);
     memcpy(ret_receipt->bytes + UPLOAD_HEADER_BYTES, u->id, n);
     ret_receipt->len = UPLOAD_HEADER_BYTES + n;
+    if (tagging_len > 0 && tagging_len <= RECEIPT_MAX_BYTES - ret_receipt->len) {
+        memcpy(ret_receipt->bytes + ret_receipt->len, tagging, tagging_len);
+        ret_receipt->len += tagging_len;
+    }
     return OK;
 }
 
@@ -42,8 +48,11 @@ static bool read_upload(const struct receipt *r, struct s3_upload *u) {
     bool is_new = r->len >= MAGIC_BYTES && memcmp(r->bytes, upload_magic, MAGIC_BYTES) == 0;
     bool is_old = r->len >= MAGIC_BYTES && memcmp(r->bytes, old_upload_magic, MAGIC_BYTES) == 0;
     size_t header = is_new ? UPLOAD_HEADER_BYTES : MAGIC_BYTES, n = r->len - header;
-    if ((!is_new && !is_old) || r->len <= header || n >= sizeof u->id ||
-        memchr(r->bytes + header, '\0', n) != NULL) {
+    if (is_new && r->len > header) {
+        n = get_u16(r->bytes + MAGIC_BYTES + 2);
+    }
+    if ((!is_new && !is_old) || r->len <= header || n == 0 || n > r->len - header ||
+        n >= sizeof u->id || memchr(r->bytes + header, '\0', n) != NULL) {
         return false;
     }
     u->checksum = is_new ? (enum s3_checksum)r->bytes[MAGIC_BYTES] : S3_CHECKSUM_NONE;
@@ -54,6 +63,17 @@ static bool read_upload(const struct receipt *r, struct s3_upload *u) {
     memcpy(u->id, r->bytes + header, n);
     u->id[n] = '\0';
     return true;
+}
+
+// The tags that the upload was begun with; "": none, or they are not known.
+static void read_tagging(const struct receipt *r, char ret_tagging[RECEIPT_MAX_BYTES]) {
+    size_t n = 0;
+    if (r->len > UPLOAD_HEADER_BYTES && memcmp(r->bytes, upload_magic, MAGIC_BYTES) == 0) {
+        size_t at = UPLOAD_HEADER_BYTES + (size_t)get_u16(r->bytes + MAGIC_BYTES + 2);
+        n = r->len > at ? r->len - at : 0;
+        memcpy(ret_tagging, r->bytes + at, n);
+    }
+    ret_tagging[n] = '\0';
 }
 
 // An ETag that is an MD5 as its bytes, any other as it is. Its length; 0: it has no place.
@@ -191,7 +211,8 @@ enum err sink_s3_open_large(struct sink *s, const struct object_entry *e, const 
     if (err == OK) {
         err = s3_upload_create(&u, &properties, ret_failure);
     }
-    if (err == OK && write_upload(&u, ret_receipt) != OK) {
+    const char *tagging = object_properties_get(&properties, "x-amz-tagging");
+    if (err == OK && write_upload(&u, tagging, ret_receipt) != OK) {
         err = failure_set(ret_failure, ERR_PROTOCOL, "s3", e->path, e->path_len,
                           "the store's upload id is too long");
     }
@@ -387,6 +408,11 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
             bool is_proven = false;
             err = sink_s3_check_object(p, &u, size, &told, &is_proven, &f);
         }
+    }
+    if (err == OK) {
+        char tagging[RECEIPT_MAX_BYTES];
+        read_tagging(open, tagging);
+        err = sink_s3_ensure_tags(p, key, u.key_len, tagging, &f);
     }
     s3_parts_deinit(&told);
     s3_parts_deinit(&have);

@@ -158,6 +158,9 @@ static enum err settle(struct sink_s3 *p, struct s3_put *put) {
     put->is_running = false;
     p->n_running--;
     p->staged_bytes -= put->len;
+    if (put->err == OK && put->copy_source != NULL) {
+        put->err = sink_s3_ensure_tags(p, put->key, put->key_len, p->tagging, &put->failure);
+    }
     s3_end(&put->call);
     free(put->bytes);
     put->bytes = NULL;
@@ -202,6 +205,11 @@ static enum err complete(struct sink_s3 *p, struct s3_put *put, struct failure *
     if (e == OK) {
         e = sink_s3_complete(p, put->upload, put->chunks.object_bytes, &put->chunks.sent,
                              ret_failure);
+    }
+    if (e == OK) {
+        e = sink_s3_ensure_tags(p, put->key, put->key_len,
+                                object_properties_get(&put->properties, "x-amz-tagging"),
+                                ret_failure);
     }
     if (e == OK) {
         s3_chunks_deinit(&put->chunks);

@@ -66,12 +66,20 @@ class S3Client:
             if token:
                 query["continuation-token"] = token
             root = xml.etree.ElementTree.fromstring(self.call("GET", bucket, query=query)[0])
+            is_encoded = root.findtext(NAMESPACE + "EncodingType") == "url"  # not every server does as it is asked
             for item in root.iter(NAMESPACE + "Contents"):
-                key = urllib.parse.unquote_to_bytes(item.find(NAMESPACE + "Key").text.replace("+", "%20"))
+                key = item.find(NAMESPACE + "Key").text
+                key = urllib.parse.unquote_to_bytes(key.replace("+", "%20")) if is_encoded else key.encode()
                 found[key] = int(item.find(NAMESPACE + "Size").text)
             if root.find(NAMESPACE + "IsTruncated").text != "true":
                 return found
             token = root.find(NAMESPACE + "NextContinuationToken").text
+
+    def tags(self, bucket, key):
+        told = self.call("GET", bucket, key, query={"tagging": ""})[0]
+        root = xml.etree.ElementTree.fromstring(told or b"<Tagging/>")  # Ceph's way to say: none
+        return {tag.findtext(NAMESPACE + "Key"): tag.findtext(NAMESPACE + "Value") or ""
+                for tag in root.iter(NAMESPACE + "Tag")}
 
     def uploads(self, bucket):
         """How many unfinished multipart uploads there are."""

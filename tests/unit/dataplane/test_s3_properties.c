@@ -103,6 +103,33 @@ static void tags_and_digest_of_the_source_are_kept_or_replaced(void **state) {
     s3_unlist(&l, &t);
 }
 
+static void tags_that_the_store_forgot_are_set_afterwards(void **state) {
+    (void)state;
+    const char *tagging = "a=1%262%3C&b%20c=";
+    size_t size = S3_CHUNK_LEAST_BYTES + 1;
+    AUTO(auto_free) uint8_t *bytes = tree_pattern(size, 3);
+    AUTO(auto_free) char *has = NULL;
+    struct object_entry e = s3_file("forgotten", size);
+    struct receipt open, part;
+    struct receipt_list list = {&part, 1};
+    struct s3_client *c = s3_new_client();
+    struct sink *s = new_sink(tagging);
+    scripted_store_settings(&scripted, "{\"forgets_tags\":true}");
+    assert_ok(sink_open_large(s, &e, s3_temp, &open, NULL));
+    assert_ok(sink_open_part(s, &e, s3_temp, &open, NULL));
+    assert_ok(sink_write(s, 0, bytes, size, NULL));
+    assert_ok(sink_close_part(s, true, &part, NULL));
+    assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
+    assert_ok(s3_tags_fetch(c, "b", "forgotten", 9, &has, NULL));
+    assert_non_null(has);
+    assert_string_equal(has, tagging);
+    assert_int_equal(scripted_store_count(&scripted, "PUT /b/forgotten?tagging="), 1);
+    assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
+    assert_int_equal(scripted_store_count(&scripted, "PUT /b/forgotten?tagging="), 1);
+    s3_client_free(c);
+    sink_free(s);
+}
+
 static void tags_that_cannot_be_read_fail_the_object(void **state) {
     (void)state;
     struct s3_client *c = s3_new_client();
@@ -124,6 +151,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(what_a_flow_wants_is_sent_with_every_object),
         TEST(tags_and_digest_of_the_source_are_kept_or_replaced),
+        TEST(tags_that_the_store_forgot_are_set_afterwards),
         TEST(tags_that_cannot_be_read_fail_the_object),
     };
     return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
