@@ -266,6 +266,22 @@ enum err conn_receive_payload(struct conn *c, void *buf, size_t len, struct fail
     return OK;
 }
 
+enum err conn_borrow_payload(struct conn *c, size_t cap, const void **ret_bytes, size_t *ret_len,
+                             struct failure *ret_failure) {
+    size_t most = cap < c->payload_left ? cap : c->payload_left, n = 0;
+    enum err e = OK;
+
+    if (c->is_bulk && most > 0 && c->in_at == c->in_len) {
+        e = wire_borrow(c->wire, most, ret_bytes, &n);
+    }
+    if (e) {
+        return wire_failed(c, e, "receive", ret_failure);
+    }
+    c->payload_left -= (uint32_t)n;
+    *ret_len = n;
+    return OK;
+}
+
 enum err conn_skip_payload(struct conn *c, size_t len, struct failure *ret_failure) {
     if (len > c->payload_left) {
         return conn_broke_protocol(c, ret_failure, "a frame that is too short");

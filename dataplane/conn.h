@@ -68,6 +68,10 @@ bool conn_ended(const struct conn *c);
 // The next @len bytes of the payload, at most what is left of it.
 MUST_CHECK enum err conn_receive_payload(struct conn *c, void *buf, size_t len,
                                          struct failure *ret_failure);
+// The same bytes of a DATA frame, up to @cap of them, where they arrived: good until the next call
+// that receives. *@ret_len 0: they have to be received. See wire_borrow().
+MUST_CHECK enum err conn_borrow_payload(struct conn *c, size_t cap, const void **ret_bytes,
+                                        size_t *ret_len, struct failure *ret_failure);
 MUST_CHECK enum err conn_skip_payload(struct conn *c, size_t len, struct failure *ret_failure);
 size_t conn_payload_left(const struct conn *c);
 // Is a frame, or a part of one, here already, without asking the kernel?

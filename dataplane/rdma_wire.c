@@ -102,6 +102,7 @@ static const struct wire_ops rdma_ops = {
     .lend = rdma_wire_lend,
     .receive = rdma_wire_receive,
     .receive_some = rdma_wire_receive_some,
+    .borrow = rdma_wire_borrow,
     .wait_readable = rdma_wire_wait_readable,
     .set_stall_ms = rdma_set_stall_ms,
     .abort = rdma_abort,

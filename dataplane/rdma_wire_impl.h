@@ -107,6 +107,7 @@ struct rdma_wire {
     struct {
         struct rdma_arrival arrivals[RDMA_ARRIVALS];
         uint32_t n_arrivals, next_arrival;
+        uint32_t borrowed; // bytes of the first arrival that the receiver has in use
         uint32_t owed;     // receive requests posted again, of which the peer was not told
         uint32_t to_offer; // chunks that are free and not offered
         uint32_t offered;  // offers made, ever
@@ -124,6 +125,8 @@ void *rdma_wire_lend(struct wire *wire, size_t len);
 MUST_CHECK enum err rdma_wire_receive(struct wire *wire, void *buf, size_t len);
 MUST_CHECK enum err rdma_wire_receive_some(struct wire *wire, void *buf, size_t cap,
                                            size_t *ret_len);
+MUST_CHECK enum err rdma_wire_borrow(struct wire *wire, size_t cap, const void **ret_bytes,
+                                     size_t *ret_len);
 MUST_CHECK enum err rdma_wire_wait_readable(struct wire *wire, int64_t timeout_ms);
 
 // All below: under the mutex.

@@ -55,12 +55,24 @@ static void consume(struct rdma_wire *w, size_t len) {
     rdma_wire_tell(w);
 }
 
+// What the last call lent is not in use any more.
+static void end_borrowing(struct rdma_wire *w) {
+    uint32_t n = w->in.borrowed;
+
+    w->in.borrowed = 0;
+    if (n > 0) {
+        consume(w, n);
+    }
+}
+
 // At least one byte, at most @cap.
 static enum err take(struct rdma_wire *w, void *buf, size_t cap, size_t *ret_len) {
     const struct rdma_arrival *a;
     size_t n;
-    enum err e = await_arrival(w, clock_mono_ms(&clock_system) + w->stall_ms);
+    enum err e;
 
+    end_borrowing(w);
+    e = await_arrival(w, clock_mono_ms(&clock_system) + w->stall_ms);
     if (e) {
         return e;
     }
@@ -102,11 +114,33 @@ enum err rdma_wire_receive(struct wire *wire, void *buf, size_t len) {
     return e;
 }
 
+// Slots are not lent: they are short, and a message that comes later may be put behind what is
+// there.
+enum err rdma_wire_borrow(struct wire *wire, size_t cap, const void **ret_bytes, size_t *ret_len) {
+    struct rdma_wire *w = rdma_wire_of(wire);
+    enum err e;
+
+    pthread_mutex_lock(&w->mutex);
+    end_borrowing(w);
+    e = await_arrival(w, clock_mono_ms(&clock_system) + w->stall_ms);
+    if (!e) {
+        const struct rdma_arrival *a = &w->in.arrivals[w->in.next_arrival];
+        if (a->is_chunk) {
+            w->in.borrowed = a->len < cap ? a->len : (uint32_t)cap;
+            *ret_bytes = arrival_bytes(w, a);
+        }
+        *ret_len = w->in.borrowed;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return e;
+}
+
 enum err rdma_wire_wait_readable(struct wire *wire, int64_t timeout_ms) {
     struct rdma_wire *w = rdma_wire_of(wire);
     enum err e;
 
     pthread_mutex_lock(&w->mutex);
+    end_borrowing(w);
     e = await_arrival(w, clock_mono_ms(&clock_system) + timeout_ms);
     if (e == ERR_PEER_LOST && w->ended) {
         e = OK;

@@ -59,6 +59,31 @@ enum err source_read(struct source *s, void *buf, size_t cap, size_t *ret_len, u
     return OK;
 }
 
+enum err source_read_in_place(struct source *s, void *buf, size_t cap, const void **ret_bytes,
+                              size_t *ret_len, uint64_t *ret_hole, struct failure *ret_failure) {
+    if (!s->ops->read_in_place) {
+        enum err e = source_read(s, buf, cap, ret_len, ret_hole, ret_failure);
+        if (e == OK) {
+            *ret_bytes = buf;
+        }
+        return e;
+    }
+    if (!s->is_open || cap == 0) {
+        return misused("read", ret_failure);
+    }
+    const void *bytes = buf;
+    size_t len = 0;
+    uint64_t hole = 0;
+    enum err e = s->ops->read_in_place(s, buf, cap, &bytes, &len, &hole, ret_failure);
+    if (e != OK) {
+        return e;
+    }
+    *ret_bytes = bytes;
+    *ret_len = hole > 0 ? 0 : len;
+    *ret_hole = hole;
+    return OK;
+}
+
 enum err source_close(struct source *s, struct source_closed *ret_closed,
                       struct failure *ret_failure) {
     if (!s->is_open) {

@@ -71,6 +71,11 @@ MUST_CHECK enum err source_open(struct source *s, const struct source_range *ran
 // *@ret_hole: that many zeros instead, nothing was stored in @buf.
 MUST_CHECK enum err source_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
                                 uint64_t *ret_hole, struct failure *ret_failure);
+// The same, but the bytes need not be moved: *@ret_bytes is where they are, in @buf or in memory of
+// the source's own, which is good until the next call.
+MUST_CHECK enum err source_read_in_place(struct source *s, void *buf, size_t cap,
+                                         const void **ret_bytes, size_t *ret_len,
+                                         uint64_t *ret_hole, struct failure *ret_failure);
 // Ends the open range, also when this fails. If all was read, ERR_SOURCE_CHANGED if the version
 // at close differs from the one at open. Closed early, has_digests may give those of the leaves
 // that were read whole, or none.

@@ -152,14 +152,38 @@ static enum err source_agent_open(struct source *s, const struct source_range *r
     }
 }
 
-// What there is for the caller, if anything: bytes of a DATA, or a hole. *@ret_len or *@ret_hole
-// is set then.
-static enum err deliver(struct source_agent *a, void *buf, size_t cap, size_t *ret_len,
-                        uint64_t *ret_hole, struct agent_trouble *t) {
+// What a caller gets: bytes, or a hole.
+struct delivery {
+    void *buf;
+    size_t cap;
+    bool is_in_place;  // the bytes may stay where they are
+    const void *bytes; // where they are
+    size_t len;
+    uint64_t hole;
+};
+
+static enum err deliver_bytes(struct source_agent *a, struct delivery *d, size_t most,
+                              struct agent_trouble *t) {
+    enum err e = OK;
+
+    if (d->is_in_place) {
+        e = conn_borrow_payload(a->conn, most, &d->bytes, &d->len, &t->reason);
+    }
+    if (!e && d->len == 0) {
+        e = conn_receive_payload(a->conn, d->buf, most, &t->reason);
+        d->bytes = d->buf;
+        d->len = e ? 0 : most;
+    }
+    a->object.wire_pos += d->len;
+    a->object.pos += d->len;
+    return e;
+}
+
+// What there is for the caller, if anything: bytes of a DATA, or a hole.
+static enum err deliver(struct source_agent *a, struct delivery *d, struct agent_trouble *t) {
     struct agent_object *o = &a->object;
     size_t left = conn_payload_left(a->conn);
     uint64_t again = o->pos - o->wire_pos; // what the caller has already
-    enum err e;
 
     if (left > 0 && again > 0) {
         size_t n = again < left ? (size_t)again : left;
@@ -167,21 +191,14 @@ static enum err deliver(struct source_agent *a, void *buf, size_t cap, size_t *r
         return conn_skip_payload(a->conn, n, &t->reason);
     }
     if (left > 0) {
-        size_t n = cap < left ? cap : left;
-        e = conn_receive_payload(a->conn, buf, n, &t->reason);
-        if (!e) {
-            o->wire_pos += n;
-            o->pos += n;
-            *ret_len = n;
-        }
-        return e;
+        return deliver_bytes(a, d, d->cap < left ? d->cap : left, t);
     }
     if (o->hole_left > 0) {
         uint64_t n = o->hole_left;
         o->hole_left = 0;
         o->wire_pos += n;
         if (n > again) {
-            *ret_hole = n - again;
+            d->hole = n - again;
             o->pos += n - again;
         }
         return OK;
@@ -189,16 +206,13 @@ static enum err deliver(struct source_agent *a, void *buf, size_t cap, size_t *r
     return agent_advance(a, t);
 }
 
-static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
-                                  uint64_t *ret_hole, struct failure *ret_failure) {
-    struct source_agent *a = impl(s);
-
+static enum err read_on(struct source_agent *a, struct delivery *d, struct failure *ret_failure) {
     if (atomic_load(&a->aborted)) { // even if there are bytes here already
         return failure_set(ret_failure, ERR_CANCELLED, "read", NULL, 0, NULL);
     }
-    while (a->object.pos < a->object.end && *ret_len == 0 && *ret_hole == 0) {
+    while (a->object.pos < a->object.end && d->len == 0 && d->hole == 0) {
         struct agent_trouble t = {0};
-        enum err e = a->conn ? deliver(a, buf, cap, ret_len, ret_hole, &t)
+        enum err e = a->conn ? deliver(a, d, &t)
                              : failure_set(&t.reason, ERR_PEER_LOST, "read", NULL, 0, NULL);
 
         if (e) {
@@ -209,6 +223,32 @@ static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_
         }
     }
     return OK;
+}
+
+static enum err source_agent_read(struct source *s, void *buf, size_t cap, size_t *ret_len,
+                                  uint64_t *ret_hole, struct failure *ret_failure) {
+    struct delivery d = {.buf = buf, .cap = cap};
+    enum err e = read_on(impl(s), &d, ret_failure);
+
+    if (!e) {
+        *ret_len = d.len;
+        *ret_hole = d.hole;
+    }
+    return e;
+}
+
+static enum err source_agent_read_in_place(struct source *s, void *buf, size_t cap,
+                                           const void **ret_bytes, size_t *ret_len,
+                                           uint64_t *ret_hole, struct failure *ret_failure) {
+    struct delivery d = {.buf = buf, .cap = cap, .is_in_place = true, .bytes = buf};
+    enum err e = read_on(impl(s), &d, ret_failure);
+
+    if (!e) {
+        *ret_bytes = d.bytes;
+        *ret_len = d.len;
+        *ret_hole = d.hole;
+    }
+    return e;
 }
 
 // Lets the rest of a range that was closed early pass by. Whatever goes wrong, the connection
@@ -240,10 +280,9 @@ static enum err await_end(struct source_agent *a, struct failure *ret_failure) {
 
     while (!o->ended) {
         struct agent_trouble t = {0};
-        size_t len = 0;
-        uint64_t hole = 0;
+        struct delivery none = {0};
         // After a fail-over there may be bytes before the end which the caller has.
-        enum err e = a->conn ? deliver(a, NULL, 0, &len, &hole, &t)
+        enum err e = a->conn ? deliver(a, &none, &t)
                              : failure_set(&t.reason, ERR_PEER_LOST, "read", NULL, 0, NULL);
 
         if (e) {
@@ -318,6 +357,7 @@ static const struct source_ops ops = {
     .abort = source_agent_abort,
     .destroy = source_agent_destroy,
     .expect = source_agent_expect,
+    .read_in_place = source_agent_read_in_place,
     .remote_spent = source_agent_remote_spent,
 };
 

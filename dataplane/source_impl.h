@@ -23,6 +23,9 @@ struct source_ops {
     // optional
     enum err (*expect)(struct source *s, const struct source_range *ranges, size_t n,
                        struct failure *ret_failure);
+    // As read, but *@ret_bytes, which is @buf, may be set to where the bytes are already.
+    enum err (*read_in_place)(struct source *s, void *buf, size_t cap, const void **ret_bytes,
+                              size_t *ret_len, uint64_t *ret_hole, struct failure *ret_failure);
     int (*fd)(const struct source *s);
     struct source_spent (*remote_spent)(const struct source *s);
     enum err (*origin)(struct source *s, uint32_t index, struct object_origin *ret_origin);

@@ -61,16 +61,20 @@ static size_t read_bytes(const struct transfer_copy *c, uint64_t pos, bool by_le
     return by_leaf && to_leaf < cap ? (size_t)to_leaf : cap;
 }
 
-// Where they are read to: straight to where the sink gathers them, if it does.
-static void *read_to(const struct transfer_copy *c, uint64_t pos, bool is_written,
-                     size_t *cap_bytes) {
-    size_t room = 0;
-    void *to = is_written ? NULL : sink_room(c->options->sink, pos, &room);
+// The next bytes: straight to where the sink gathers them, if it does; else they may stay where the
+// source has them.
+static enum err read_next(const struct transfer_copy *c, uint64_t pos, bool by_leaf,
+                          bool is_written, const void **ret_bytes, size_t *ret_len,
+                          uint64_t *ret_hole, struct failure *ret_failure) {
+    const struct transfer_options *o = c->options;
+    size_t cap = read_bytes(c, pos, by_leaf), room = 0;
+    void *to = is_written ? NULL : sink_room(o->sink, pos, &room);
     if (to == NULL) {
-        return c->options->buffer;
+        return source_read_in_place(o->source, o->buffer, cap, ret_bytes, ret_len, ret_hole,
+                                    ret_failure);
     }
-    *cap_bytes = room < *cap_bytes ? room : *cap_bytes;
-    return to;
+    *ret_bytes = to;
+    return source_read(o->source, to, room < cap ? room : cap, ret_len, ret_hole, ret_failure);
 }
 
 static enum err pass_on(struct transfer_copy *c, uint64_t pos, const void *bytes, size_t len,
@@ -122,15 +126,15 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
         if (by_leaf && pos % LEAF_BYTES == 0 && transfer_has_to_yield(o)) {
             return OK;
         }
-        size_t len, cap = read_bytes(c, pos, by_leaf);
-        void *to = read_to(c, pos, is_written, &cap);
+        const void *bytes;
+        size_t len;
         uint64_t hole, start = clock_mono_us();
-        e = source_read(o->source, to, cap, &len, &hole, ret_failure);
+        e = read_next(c, pos, by_leaf, is_written, &bytes, &len, &hole, ret_failure);
         *read_us += clock_mono_us() - start;
         if (e != OK || (len == 0 && hole == 0)) {
             return e;
         }
-        e = pass_on(c, pos, to, len, hole, is_written, ret_failure);
+        e = pass_on(c, pos, bytes, len, hole, is_written, ret_failure);
         if (e != OK) {
             return e;
         }

@@ -77,6 +77,17 @@ enum err wire_receive_some(struct wire *w, void *buf, size_t cap, size_t *ret_le
     return cap == 0 ? ERR_INVALID : w->ops->receive_some(w, buf, cap, ret_len);
 }
 
+enum err wire_borrow(struct wire *w, size_t cap, const void **ret_bytes, size_t *ret_len) {
+    if (cap == 0) {
+        return ERR_INVALID;
+    }
+    if (!w->ops->borrow) {
+        *ret_len = 0;
+        return OK;
+    }
+    return w->ops->borrow(w, cap, ret_bytes, ret_len);
+}
+
 enum err wire_wait_readable(struct wire *w, int64_t timeout_ms) {
     return timeout_ms < 0 ? ERR_INVALID : w->ops->wait_readable(w, timeout_ms);
 }

@@ -55,6 +55,11 @@ void *wire_lend(struct wire *w, size_t len);
 MUST_CHECK enum err wire_receive(struct wire *w, void *buf, size_t len);
 // What there is, at least one byte, at most @cap; *@ret_len is 0 when the peer has closed.
 MUST_CHECK enum err wire_receive_some(struct wire *w, void *buf, size_t cap, size_t *ret_len);
+// The next bytes where they arrived, at least one, at most @cap, instead of a copy of them: they
+// are good until the next call that receives or waits. *@ret_len 0: not these, wire_receive() has
+// them. Errors are those of wire_receive().
+MUST_CHECK enum err wire_borrow(struct wire *w, size_t cap, const void **ret_bytes,
+                                size_t *ret_len);
 // Is there something to receive (or an end)? Waits up to @timeout_ms (0: only looks).
 // ERR_TIMEOUT: no.
 MUST_CHECK enum err wire_wait_readable(struct wire *w, int64_t timeout_ms);

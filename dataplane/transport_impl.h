@@ -45,6 +45,7 @@ struct wire_ops {
     void (*destroy)(struct wire *w);
     // optional
     void *(*lend)(struct wire *w, size_t len);
+    enum err (*borrow)(struct wire *w, size_t cap, const void **ret_bytes, size_t *ret_len);
 };
 
 struct wire {

@@ -18,7 +18,7 @@ int main(void) {
     struct transport *t = NULL;
     struct failure f = {0};
     char text[1024], listen[320];
-    struct transport_kind kind = {.name = "rdma", .make = make, .listen = listen};
+    struct transport_kind kind = {.name = "rdma", .make = make, .listen = listen, .borrows = true};
 
     if (!address) {
         fprintf(stderr, "skipped: SLUICE_TEST_RDMA does not say where an RDMA device is\n");

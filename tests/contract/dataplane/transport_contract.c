@@ -148,6 +148,46 @@ static void pieces_of_all_sizes_arrive_in_order(void **state) {
     teardown(f);
 }
 
+// Borrowed, received and waited for in turn: the stream is the same.
+static void what_is_borrowed_is_the_stream(void **state) {
+    enum { LEN = 8 * 1024 * 1024, CAP = 100 * 1000 };
+    const struct transport_kind *k = *state;
+    struct fixture *f = setup(k);
+    struct bulk b = {.wire = f->far, .bytes = malloc(LEN), .len = LEN};
+    static uint8_t in[CAP];
+    size_t at = 0, borrowed = 0;
+    pthread_t thread;
+
+    assert_non_null(b.bytes);
+    for (size_t i = 0; i < LEN; i++) {
+        b.bytes[i] = (uint8_t)(i * 131 >> 5);
+    }
+    assert_int_equal(pthread_create(&thread, NULL, run_send, &b), 0);
+    for (uint32_t turn = 0; at < LEN; turn++) {
+        const void *bytes = in;
+        size_t len = 0, cap = LEN - at < CAP ? LEN - at : CAP;
+        if (turn % 4 == 3) {
+            assert_ok(wire_wait_readable(f->near, LONG_MS));
+        }
+        if (turn % 3 < 2) {
+            assert_ok(wire_borrow(f->near, cap, &bytes, &len));
+            borrowed += len;
+        }
+        if (len == 0) {
+            assert_ok(wire_receive_some(f->near, in, cap, &len));
+            bytes = in;
+        }
+        assert_true(len > 0 && len <= cap);
+        assert_memory_equal(bytes, b.bytes + at, len);
+        at += len;
+    }
+    assert_int_equal(borrowed > 0, k->borrows);
+    pthread_join(thread, NULL);
+    assert_ok(b.result);
+    free(b.bytes);
+    teardown(f);
+}
+
 // As an executor that asks for more while its source sends what nobody takes yet.
 static void small_pieces_get_through_to_who_is_stuck_in_sending(void **state) {
     enum { N = 128, LEN = 8 * 1024 * 1024 };
@@ -320,6 +360,7 @@ int transport_contract(struct transport_kind *k) {
         T(some_gives_what_there_is),
         T(more_than_the_wire_holds_arrives_both_ways),
         T(pieces_of_all_sizes_arrive_in_order),
+        T(what_is_borrowed_is_the_stream),
         T(small_pieces_get_through_to_who_is_stuck_in_sending),
         T(an_end_is_seen_after_what_was_sent_before),
         T(an_end_in_the_middle_is_a_lost_peer),

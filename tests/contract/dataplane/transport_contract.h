@@ -9,6 +9,7 @@ struct transport_kind {
     const char *name;
     enum err (*make)(struct transport **ret_transport);
     const char *listen; // an address of which the transport chooses a part
+    bool borrows;       // large pieces need not be copied out of it
 };
 
 // How many of the tests failed.

@@ -315,6 +315,37 @@ static void a_lent_buffer_that_is_longer_than_the_offers_arrives_whole(void **st
     fake_teardown();
 }
 
+static void what_arrived_is_borrowed_and_offered_again_when_it_is_given_back(void **state) {
+    const void *first = NULL, *rest = NULL;
+    uint8_t in[4];
+    size_t len = 1, before;
+
+    (void)state;
+    fake_setup(true, 64);
+    fake_message(RDMA_MESSAGE_BYTES, 0, "slot", 4);
+    fake_write(0, 100);
+    fake_write(1, RDMA_CHUNK_BYTES);
+    assert_ok(wire_borrow(fake.wire, 1000, &first, &len));
+    assert_int_equal(len, 0); // a slot
+    assert_ok(wire_receive(fake.wire, in, 4));
+    before = fake.n_posted;
+    assert_ok(wire_borrow(fake.wire, 60, &first, &len));
+    assert_int_equal(len, 60);
+    assert_ok(wire_borrow(fake.wire, 1000, &rest, &len));
+    assert_int_equal(len, 40);
+    assert_ptr_equal(rest, (const uint8_t *)first + 60);
+    assert_ok(wire_borrow(fake.wire, 1 << 20, &rest, &len));
+    assert_int_equal(len, RDMA_CHUNK_BYTES);
+    assert_ptr_equal(rest, (const uint8_t *)first + RDMA_CHUNK_BYTES);
+    assert_int_equal(fake.n_posted, before);                   // the second is in use
+    assert_err(wire_wait_readable(fake.wire, 0), ERR_TIMEOUT); // and now it is not
+    assert_int_equal(fake.n_posted, before + 1);
+    assert_int_equal(fake.posted[before].bytes[0], RDMA_MESSAGE_OFFER);
+    assert_int_equal(get_u32(fake.posted[before].bytes + 4), 2 * RDMA_OFFER_BYTES);
+    fake_complete_sends(IBV_WC_SUCCESS);
+    fake_teardown();
+}
+
 // ---- what a peer may not say ----
 
 static void expect_protocol_error(void) {
@@ -463,6 +494,7 @@ int main(void) {
         cmocka_unit_test(large_pieces_are_written_to_what_was_offered_and_not_beyond),
         cmocka_unit_test(what_was_filled_in_place_is_written_as_it_is),
         cmocka_unit_test(a_lent_buffer_that_is_longer_than_the_offers_arrives_whole),
+        cmocka_unit_test(what_arrived_is_borrowed_and_offered_again_when_it_is_given_back),
         cmocka_unit_test(malformed_messages_break_the_protocol),
         cmocka_unit_test(offers_that_cannot_be_buffers_break_the_protocol),
         cmocka_unit_test(too_many_offers_break_the_protocol),
