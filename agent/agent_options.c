@@ -25,6 +25,7 @@ static const struct agent_options defaults = {
     .log_level = "info",
     .rdma_pool_bytes = RDMA_POOL_BYTES,
     .rdma_retry_ms = 60 * 1000,
+    .rdma_connect_ms = 5 * 1000,
 };
 
 static bool is_wildcard(const struct address *a) {
@@ -130,6 +131,9 @@ static enum err read_rdma(struct config_node *n, struct agent_options *o, struct
     }
     if (e == OK) {
         e = config_u64(rdma, "retry", 100, 24 * 3600 * 1000, &o->rdma_retry_ms, f);
+    }
+    if (e == OK) {
+        e = config_u64(rdma, "connect", 100, 600 * 1000, &o->rdma_connect_ms, f);
     }
     if (e == OK) {
         e = config_string(rdma, "security", &security, f);

@@ -46,6 +46,7 @@ struct agent_options {
     size_t n_rails;                     // 0: no RDMA
     uint64_t rdma_pool_bytes;           // registered at start
     uint64_t rdma_retry_ms;             // RDMA to an agent that failed is tried again after so long
+    uint64_t rdma_connect_ms;           // a connection over RDMA that takes longer has failed
     bool tls;
     const char *tls_certificate, *tls_key, *tls_ca;
 };

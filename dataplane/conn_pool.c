@@ -13,7 +13,7 @@ enum {
     MAX_IDLE = 64,       // the default
     IDLE_MS = 60 * 1000, // the default; below the data server's, so that we close first
     REST_MS = 60 * 1000, // the default
-    RDMA_DIAL_MS = 5000, // at most: there is another way
+    RDMA_DIAL_MS = 5000, // the default
     RAILS_MAX = 32,      // of one agent that are looked at
 };
 
@@ -27,7 +27,7 @@ struct conn_pool {
     const struct signing_key *key;
     char agent[TICKET_NAME_MAX];
     uint32_t max_idle;
-    int64_t idle_ms;
+    int64_t idle_ms, rdma_dial_ms;
 
     pthread_mutex_t mutex; // guards what follows
     char cluster[IDENT_SIZE];
@@ -57,6 +57,7 @@ enum err conn_pool_new(const struct conn_pool_options *o, struct conn_pool **ret
     p->rdma = o->rdma;
     p->rails.rest_ms = o->rest_ms > 0 ? o->rest_ms : REST_MS;
     p->key = o->key;
+    p->rdma_dial_ms = o->rdma_dial_ms > 0 ? o->rdma_dial_ms : RDMA_DIAL_MS;
     p->idle_ms = o->idle_ms > 0 ? o->idle_ms : IDLE_MS;
     (void)snprintf(p->agent, sizeof(p->agent), "%s", o->agent);
     if (o->cluster) {
@@ -152,8 +153,8 @@ static enum err dial_wire(struct conn_pool *p, const struct conn_pool_target *t,
     if (!rail) {
         return transport_dial(p->transport, address, timeout_ms, t->cancelled, ret_wire, f);
     }
-    if (timeout_ms > RDMA_DIAL_MS) {
-        timeout_ms = RDMA_DIAL_MS;
+    if (timeout_ms > p->rdma_dial_ms) {
+        timeout_ms = p->rdma_dial_ms;
     }
     return transport_dial(p->rdma, rail, timeout_ms, t->cancelled, ret_wire, f);
 }

@@ -23,6 +23,7 @@ struct conn_pool_options {
     const struct signing_key *key; // proves that the tickets are ours; borrowed
     uint32_t max_idle;             // 0: 64
     int64_t idle_ms;               // closed after so long; 0: 60,000
+    int64_t rdma_dial_ms;          // over RDMA, at most, as there is another way; 0: 5,000
     int64_t rest_ms;               // RDMA that failed is tried again after so long; 0: 60,000
 };
 MUST_CHECK enum err conn_pool_new(const struct conn_pool_options *o, struct conn_pool **ret_pool);

@@ -124,13 +124,15 @@ static void rdma_is_off_until_it_is_agreed_to_that_nothing_is_encrypted(void **s
     assert_ok(read_text(least, "", &c, &o, &f));
     assert_int_equal(o.n_rails, 0);
     config_free(c);
-    assert_ok(read_text(least,
-                        "rdma: {listen: '10.1.0.7:0', security: auth, pool: 128MiB, retry: 5s}\n",
-                        &c, &o, &f));
+    assert_ok(read_text(
+        least,
+        "rdma: {listen: '10.1.0.7:0', security: auth, pool: 128MiB, retry: 5s, connect: 9s}\n", &c,
+        &o, &f));
     assert_int_equal(o.n_rails, 1);
     assert_string_equal(o.rails[0], "10.1.0.7:0");
     assert_int_equal(o.rdma_pool_bytes, 128 << 20);
     assert_int_equal(o.rdma_retry_ms, 5000);
+    assert_int_equal(o.rdma_connect_ms, 9000);
     config_free(c);
     assert_ok(read_text(least,
                         "rdma: {listen: '10.1.0.7:0', rails: ['10.2.0.7:0', '10.3.0.7:9']"

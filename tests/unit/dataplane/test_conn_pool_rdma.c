@@ -20,6 +20,7 @@ struct played {
     struct transport *inner;
     const char *down; // the address that cannot be reached; "": none can
     int n_dialled;
+    int64_t timeout_ms; // of the last dial
 };
 
 struct pair {
@@ -37,6 +38,7 @@ static enum err played_dial(struct transport *t, const char *address, int64_t ti
     struct played *p = (struct played *)(void *)t;
 
     p->n_dialled++;
+    p->timeout_ms = timeout_ms;
     if (p->down && (!*p->down || strcmp(p->down, address) == 0)) {
         return failure_set(ret_failure, ERR_UNREACHABLE, "connect", address, strlen(address),
                            "the port is down");
@@ -91,6 +93,7 @@ static int setup(void **state) {
                                                         .cluster = NET_CLUSTER,
                                                         .agent = NET_EXECUTOR,
                                                         .key = p->net.executor,
+                                                        .rdma_dial_ms = 7000,
                                                         .rest_ms = 60 * 60 * 1000},
                             &p->pool));
     (void)snprintf(p->address, sizeof(p->address), "rdma:%s", data_server_address(p->server));
@@ -139,6 +142,13 @@ static void rdma_is_taken_where_both_have_it(void **state) {
     expect(*state, CONN_AUTO, "rdma");
     expect(*state, CONN_NO_RDMA, "memory");
     expect(*state, CONN_RDMA_ONLY, "rdma");
+}
+
+static void rdma_has_less_time_to_answer_as_there_is_another_way(void **state) {
+    struct pair *p = *state;
+
+    expect(p, CONN_AUTO, "rdma");
+    assert_int_equal(p->rdma.timeout_ms, 7000);
 }
 
 static void an_idle_connection_of_the_other_kind_is_not_used(void **state) {
@@ -354,6 +364,7 @@ int main(void) {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(rdma_is_taken_where_both_have_it),
+        T(rdma_has_less_time_to_answer_as_there_is_another_way),
         T(an_idle_connection_of_the_other_kind_is_not_used),
         T(rdma_that_fails_rests),
         T(rdma_alone_may_be_asked_for),
