@@ -175,6 +175,7 @@ static enum err start_data(struct agent *a, struct failure *f) {
         .agent = o->name,
         .key = a->key,
         .rest_ms = (int64_t)o->rdma_retry_ms,
+        .idle_ms = (int64_t)o->data_idle_ms,
         .rdma_dial_ms = (int64_t)o->rdma_connect_ms,
     };
     return conn_pool_new(&po, &a->pool) == OK ? OK : out_of_memory("connections", f);

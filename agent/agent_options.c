@@ -21,6 +21,7 @@ static const struct agent_options defaults = {
     .slots = 8,
     .buffer_bytes = 512 * KIB,
     .stall_ms = 30 * 1000,
+    .data_idle_ms = 60 * 1000,
     .data_connections = 1024,
     .log_level = "info",
     .rdma_pool_bytes = RDMA_POOL_BYTES,
@@ -370,6 +371,9 @@ static enum err read_sizes(struct config_node *n, struct agent_options *o, struc
     o->data_connections = (uint32_t)connections;
     if (e == OK) {
         e = config_u64(n, "stall", 100, 3600 * 1000, &o->stall_ms, f);
+    }
+    if (e == OK) { // the other end keeps it for two minutes, so that we close first
+        e = config_u64(n, "data_idle", 1, 100 * 1000, &o->data_idle_ms, f);
     }
     if (e == OK) {
         e = config_u64(n, "buffer", 64 * KIB, 64 * MIB, &o->buffer_bytes, f);

@@ -39,6 +39,7 @@ struct agent_options {
     uint32_t slots;
     uint64_t buffer_bytes;     // for each slot
     uint64_t stall_ms;         // a data connection on which no byte moves for so long is given up
+    uint64_t data_idle_ms;     // one to another agent that nobody uses is closed after so long
     uint32_t data_connections; // that others may have to us
     const char *log_file;      // NULL: stderr
     const char *log_level;

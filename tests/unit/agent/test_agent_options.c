@@ -51,6 +51,7 @@ static void the_least_configuration_has_usable_defaults(void **state) {
     assert_true(o.slots > 0);
     assert_int_equal(o.buffer_bytes, 512 << 10);
     assert_int_equal(o.stall_ms, 30000);
+    assert_int_equal(o.data_idle_ms, 60000);
     assert_int_equal(o.data_connections, 1024);
     assert_int_equal(o.n_volumes, 1);
     assert_true(o.volumes[0].readable && o.volumes[0].writable);
@@ -66,7 +67,7 @@ static void modes_and_addresses_are_read(void **state) {
     assert_ok(read_text(least,
                         "  - {name: in, root: /usr, mode: read}\n"
                         "  - {name: out, root: /var, mode: write}\n"
-                        "slots: 3\nbuffer: 1MiB\nstall: 2s\ndata_connections: 9\n"
+                        "slots: 3\nbuffer: 1MiB\nstall: 2s\ndata_idle: 1s\ndata_connections: 9\n"
                         "data_addresses: ['127.0.0.1:0', '[::1]:7']\n",
                         &c, &o, &f));
     assert_true(o.volumes[1].readable && !o.volumes[1].writable);
@@ -75,6 +76,7 @@ static void modes_and_addresses_are_read(void **state) {
     assert_int_equal(o.slots, 3);
     assert_int_equal(o.buffer_bytes, 1 << 20);
     assert_int_equal(o.stall_ms, 2000);
+    assert_int_equal(o.data_idle_ms, 1000);
     assert_int_equal(o.data_connections, 9);
     config_free(c);
 }
@@ -83,6 +85,7 @@ static void errors_name_the_file_the_line_and_the_key(void **state) {
     (void)state;
     refused(least, "slots: 0\n", "line 6", "slots");
     refused(least, "stall: 1ms\n", "line 6", "stall");
+    refused(least, "data_idle: 110s\n", "line 6", "data_idle");
     refused(least, "data_connections: 0\n", "line 6", "data_connections");
     refused(least, "slotz: 4\n", "line 6", "slotz");
     refused(least, "  - {name: data, root: /usr}\n", "line 6", "two volumes");
