@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 sys.dont_write_bytecode = True
 import trees  # noqa: E402
+from changes import Changes  # noqa: E402
 
 PORT = 9000  # of the far guest's commands, on the second link
 WORK = pathlib.Path("/dev/shm/pair")
@@ -23,13 +24,16 @@ WAIT_S = 600  # how long anything may take at most, at emulated speed on a busy 
 
 
 def wait_until(condition, what, seconds=WAIT_S):
+    """Looks, whenever a daemon of this guest wrote to its log, or a second has gone by (the other guest tells
+    of nothing)."""
     deadline = time.monotonic() + seconds
-    while True:
-        result = condition()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f"gave up waiting for {what}"
-        time.sleep(0.1)
+    with Changes(WORK) as changes:
+        while True:
+            result = condition()
+            if result:
+                return result
+            assert time.monotonic() < deadline, f"gave up waiting for {what}"
+            changes.wait(1)
 
 
 class Agent:
@@ -54,8 +58,9 @@ class Agent:
             "state_dir": str(WORK / "agent"), "log_file": str(self.log),
             "data_listen": os.environ["GUEST_ADDRESS2"] + ":0", "tls": self.tls,
             "volumes": [{"name": "data", "root": str(self.volume)}],
+            # A busy guest is slow to connect: nothing falls back to TCP for that.
             "rdma": {"listen": os.environ["GUEST_ADDRESS"] + ":0", "rails": self.rails, "security": "auth",
-                     "retry": "2s"}}))
+                     "retry": "2s", "connect": "300s"}}))
         self.process = start(self.binary, WORK / "agent.yaml")
 
     def add_rail(self):
@@ -172,10 +177,10 @@ class Remote:
 class Pair:
     def __init__(self, preset, shared):
         self.preset = preset
-        self.shared = pathlib.Path(shared)
         self.bin = ROOT / "build" / preset / "bin"
         self.near = Agent(preset, shared, 2)
         self.far = Remote()
+        self.fallbacks_caused = 0  # by tests
         tls = {"ca": f"{shared}/ca.pem"}
         for name in ("master", "client"):
             (WORK / f"{name}.tls").write_text("")
@@ -245,11 +250,13 @@ class Pair:
         text = f"--- near\n{self.near.tail()}\n--- far\n{self.far.tail()}"
         return f"{text}\n--- master\n{(WORK / 'master.log').read_text(errors='replace')[-3000:]}"
 
-    def stop_far_guest(self):
-        (self.shared / "stop").touch()
+    @staticmethod
+    def stop_far_guest():
+        print("the first guest is to stop", flush=True)  # tests/guest/rdma reads it
 
-    def go_on(self):
-        (self.shared / "stop").unlink()
+    @staticmethod
+    def go_on():
+        print("the first guest is to go on", flush=True)
 
     def close(self):
         """Stops everything; nothing may be wrong with it."""

@@ -13,18 +13,16 @@ LARGE = 48 << 20 if PRESET == "release" else 16 << 20
 
 
 def over_rdma(pair, name):
-    """A flow that RDMA alone carried. On a machine that is too busy for a connection to be made
-    in time one may fall back; it must be exact all the same, and then the next one is asked."""
-    tries = 0
-    while True:
-        flow = pair.submit(name)
-        now = pair.delivered(flow, name)
-        if now["transport"] == "rdma":
-            return now
-        tries += 1
-        assert tries < 10, f"{now}\n{pair.tails()}"
-        pair.near.run(f"rm -rf '{pair.near.volume / name}'")
-        time.sleep(3)
+    """A flow that RDMA alone carried."""
+    now = pair.delivered(pair.submit(name), name)
+    assert now["transport"] == "rdma", f"{now}\n{pair.tails()}"
+    no_other_fallbacks(pair)
+
+
+def no_other_fallbacks(pair):
+    """Every time that the agent left RDMA, ever, was caused by a test."""
+    all_of_them = pair.events("rdma_fell_back") + pair.events("rdma_not_available")
+    assert len(all_of_them) == pair.fallbacks_caused, all_of_them
 
 
 def a_tree_travels_over_rdma(pair):
@@ -36,7 +34,7 @@ def a_tree_travels_over_rdma(pair):
 
 
 def in_mid_flow(pair, name, act):
-    """@act happens while a flow moves bytes over RDMA. The flow, when it has ended exact."""
+    """@act happens while a flow moves bytes over RDMA, and may end RDMA. The flow, when it has ended exact."""
     pair.far.write(pair.near.volume / "first" / "file", 1 << 20, 2)
     over_rdma(pair, "first")
     pair.near.run(f"rm -rf '{pair.near.volume / 'first'}'")
@@ -44,7 +42,9 @@ def in_mid_flow(pair, name, act):
     flow = pair.submit(name)
     wait_until(lambda: pair.is_moving(name) or pair.show(flow).get("state") != "STARTED", "bytes")
     act()
-    return pair.delivered(flow, name)
+    now = pair.delivered(flow, name)
+    pair.fallbacks_caused = len(pair.events("rdma_fell_back"))
+    return now
 
 
 def fell_back(pair, before):
@@ -134,6 +134,7 @@ def main():
             began = time.monotonic()
             try:
                 test(pair)
+                no_other_fallbacks(pair)
             except BaseException:
                 print(pair.tails(), flush=True)
                 raise
