@@ -156,6 +156,7 @@ static enum err start_data(struct agent *a, struct failure *f) {
         .listen = o->data_listen,
         .agent = o->name,
         .max_connections = o->data_connections,
+        .direct_from_bytes = o->direct_from_bytes,
         .open_volume = open_volume,
         .user = a,
     };
@@ -240,6 +241,7 @@ static enum err make_workers(struct agent *a, struct failure *f) {
         .pool = a->pool,
         .turns = a->turns,
         .stall_ms = (int64_t)a->options->stall_ms,
+        .direct_from_bytes = a->options->direct_from_bytes,
         .lists = session_list_lane(a->session),
     };
     struct executor_options eo = {

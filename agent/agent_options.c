@@ -376,6 +376,9 @@ static enum err read_sizes(struct config_node *n, struct agent_options *o, struc
         e = config_u64(n, "data_idle", 1, 100 * 1000, &o->data_idle_ms, f);
     }
     if (e == OK) {
+        e = config_u64(n, "direct", 0, UINT64_MAX / 2, &o->direct_from_bytes, f);
+    }
+    if (e == OK) {
         e = config_u64(n, "buffer", 64 * KIB, 64 * MIB, &o->buffer_bytes, f);
     }
     if (e == OK && o->buffer_bytes % 4096 != 0) {

@@ -37,9 +37,11 @@ struct agent_options {
     struct volume_options volumes[AGENT_MAX_VOLUMES];
     size_t n_volumes;
     uint32_t slots;
-    uint64_t buffer_bytes;     // for each slot
-    uint64_t stall_ms;         // a data connection on which no byte moves for so long is given up
-    uint64_t data_idle_ms;     // one to another agent that nobody uses is closed after so long
+    uint64_t buffer_bytes; // for each slot
+    uint64_t stall_ms;     // a data connection on which no byte moves for so long is given up
+    uint64_t data_idle_ms; // one to another agent that nobody uses is closed after so long
+    uint64_t
+        direct_from_bytes; // files of that size are read and written past the page cache; 0: none
     uint32_t data_connections; // that others may have to us
     const char *log_file;      // NULL: stderr
     const char *log_level;

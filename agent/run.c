@@ -131,6 +131,9 @@ static enum err open_local_source(struct run *r) {
         e = source_posix_new(r->source_fd, p->root.data, p->root.len, &r->table, &r->source,
                              &r->failure);
     }
+    if (e == OK) {
+        source_posix_read_direct(r->source, r->tools->direct_from_bytes);
+    }
     return e;
 }
 
@@ -225,6 +228,7 @@ static enum err open_posix_sink(struct run *r) {
         .fence = {lease_may_act, r->lease},
         .boot_id = r->tools->boot_id,
         .turns = r->tools->turns,
+        .direct_from_bytes = r->tools->direct_from_bytes,
         .never_replaces = r->spec->if_none_match,
     };
     return sink_posix_new(&o, &r->sink, &r->failure);

@@ -27,7 +27,8 @@ struct run_tools {
     struct credential_table *credentials;
     struct conn_pool *pool;
     struct write_turns *turns;
-    int64_t stall_ms; // of data connections
+    int64_t stall_ms;           // of data connections
+    uint64_t direct_from_bytes; // files of that size go past the page cache; 0: none
     struct list_lane *lists;
 };
 

@@ -222,6 +222,7 @@ enum err data_server_new(const struct data_server_options *o, struct data_server
     }
     (void)snprintf(s->serve.agent, sizeof(s->serve.agent), "%s", o->agent);
     s->serve.idle_ms = o->idle_ms > 0 ? o->idle_ms : IDLE_MS;
+    s->serve.direct_from_bytes = o->direct_from_bytes;
     s->serve.open_volume = o->open_volume;
     s->serve.user = o->user;
     atomic_init(&s->serve.bytes_served, 0);

@@ -17,6 +17,7 @@ struct data_server_options {
     const char *agent;           // our name: tickets for others are refused
     uint32_t max_connections;    // 0: 1024
     int64_t idle_ms;             // a connection without a task for so long is closed; 0: 120,000
+    uint64_t direct_from_bytes;  // see source_posix_read_direct()
     // The root of a volume that may be read, as a new descriptor (the server closes it).
     // ERR_NO_VOLUME, ERR_DENIED. Called on connection threads.
     enum err (*open_volume)(void *user, const char *volume, int *ret_fd,

@@ -27,6 +27,7 @@ struct serve_authority {
 struct serve {
     char agent[TICKET_NAME_MAX];
     int64_t idle_ms;
+    uint64_t direct_from_bytes;
     enum err (*open_volume)(void *user, const char *volume, int *ret_fd,
                             struct failure *ret_failure);
     void *user;

@@ -97,7 +97,11 @@ static enum err open_objects(struct serve *s, struct serve_task *t, const struct
     if (e) {
         return e;
     }
-    return source_posix_new(t->volume_fd, ticket->root, ticket->root_len, &t->table, &t->source, f);
+    e = source_posix_new(t->volume_fd, ticket->root, ticket->root_len, &t->table, &t->source, f);
+    if (!e) {
+        source_posix_read_direct(t->source, s->direct_from_bytes);
+    }
+    return e;
 }
 
 enum err serve_task_open(struct serve *s, const struct conn *c, uint64_t task_id,

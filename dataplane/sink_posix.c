@@ -214,6 +214,7 @@ enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_si
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
     p->turns = o->turns;
+    p->direct_from_bytes = o->direct_from_bytes;
     p->sink.capabilities = (struct sink_capabilities){
         .has_fd = true,
         .writes_anywhere = true,

@@ -14,6 +14,9 @@ struct sink_posix_options {
     const char *boot_id; // of this machine, for receipts; borrowed
     // Shared by all sinks of an agent, borrowed. NULL: writers of one file do not wait here.
     struct write_turns *turns;
+    // Files of at least so many bytes are written past the page cache, where that is possible; 0:
+    // none is.
+    uint64_t direct_from_bytes;
     bool never_replaces;
 };
 MUST_CHECK enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_sink,

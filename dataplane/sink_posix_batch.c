@@ -24,6 +24,7 @@ enum err sink_posix_begin(struct sink *s, const struct object_entry *e, const ch
     }
     dir->n_users++;
     p->open.fd = fd;
+    p->open.direct = sink_posix_direct(p, e);
     p->open.dir = dir;
     memcpy(p->open.temp, temp, TEMP_NAME_SIZE);
     p->open.meta = *e;

@@ -5,6 +5,7 @@
 #define DATAPLANE_SINK_POSIX_IMPL_H
 
 #include "dataplane/dir_set.h"
+#include "dataplane/direct_io.h"
 #include "dataplane/sink_impl.h"
 #include "dataplane/write_turn.h"
 
@@ -35,7 +36,8 @@ struct sink_posix {
     bool is_root;
     uid_t uid;
     gid_t gid;
-    struct write_turns *turns; // borrowed
+    struct write_turns *turns;  // borrowed
+    uint64_t direct_from_bytes; // 0: never
     atomic_bool aborted;
 
     struct { // what is being written; fd -1: nothing
@@ -46,6 +48,7 @@ struct sink_posix {
         struct object_entry meta; // without path
         uint64_t end;             // of what was written so far
         bool is_part;
+        struct direct_io direct;
         struct write_turn *turn; // of a part's file; NULL: writes need not wait for each other
         uint64_t kicked_from, kicked_to; // written since writeback was started last
     } open;
@@ -92,6 +95,8 @@ int sink_posix_rename(const struct sink_posix *p, const struct dir *dir, const c
 enum err sink_posix_rename_failed(struct sink_posix *p, const struct object_entry *e, int errnum,
                                   struct failure *ret_failure);
 bool sink_posix_is_aborted(const struct sink_posix *p);
+// How to write @e's bytes: past the page cache, or through it.
+struct direct_io sink_posix_direct(const struct sink_posix *p, const struct object_entry *e);
 
 // ---- the operations, by file ----
 // sink_posix_write.c

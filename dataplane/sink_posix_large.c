@@ -183,6 +183,7 @@ enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, cons
     }
     dir->n_users++;
     p->open.fd = take_fd(&fd);
+    p->open.direct = sink_posix_direct(p, e);
     p->open.turn = turn;
     p->open.dir = dir;
     memcpy(p->open.temp, temp, TEMP_NAME_SIZE);

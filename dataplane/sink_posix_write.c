@@ -17,15 +17,23 @@ static enum err fail(struct sink_posix *p, int errnum, struct failure *ret_failu
     return sink_posix_name_errno(p->open.dir, p->open.name, errnum, "write", ret_failure);
 }
 
+struct direct_io sink_posix_direct(const struct sink_posix *p, const struct object_entry *e) {
+    return (struct direct_io){.is_wanted = p->direct_from_bytes > 0 &&
+                                           e->version.size >= p->direct_from_bytes};
+}
+
 // All of @buf. 0 or an errno.
-static int write_all(int fd, uint64_t offset, const char *buf, size_t len) {
+static int write_all(struct sink_posix *p, uint64_t offset, const char *buf, size_t len) {
     while (len > 0) {
-        ssize_t n = pwrite(fd, buf, len, (off_t)offset);
-        if (n < 0 && errno == EINTR) {
+        int fd = p->open.fd;
+        ssize_t n = pwrite(fd, buf, direct_io_prepare(&p->open.direct, fd, buf, len, offset),
+                           (off_t)offset);
+        int errnum = n < 0 ? errno : EIO;
+        if (n < 0 && (errnum == EINTR || direct_io_is_refused(&p->open.direct, errnum))) {
             continue;
         }
         if (n <= 0) {
-            return n < 0 ? errno : EIO;
+            return errnum;
         }
         buf += n;
         offset += (uint64_t)n;
@@ -54,7 +62,7 @@ enum err sink_posix_write(struct sink *s, uint64_t offset, const void *buf, size
         return fail(p, ECANCELED, ret_failure);
     }
     write_turn_begin(p->open.turn);
-    int errnum = write_all(p->open.fd, offset, buf, len);
+    int errnum = write_all(p, offset, buf, len);
     write_turn_end(p->open.turn);
     if (errnum != 0) {
         return fail(p, errnum, ret_failure);
@@ -88,7 +96,7 @@ enum err sink_posix_write_hole(struct sink *s, uint64_t offset, uint64_t len,
     static const char zeros[ZEROS_BYTES];
     while (len > 0) {
         size_t n = len < sizeof(zeros) ? (size_t)len : sizeof(zeros);
-        int errnum = write_all(p->open.fd, offset, zeros, n);
+        int errnum = write_all(p, offset, zeros, n);
         if (errnum == 0 && sink_posix_is_aborted(p)) {
             errnum = ECANCELED;
         }

@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "dataplane/beneath.h"
 #include "dataplane/dir_set.h"
+#include "dataplane/direct_io.h"
 #include "dataplane/object_stat.h"
 #include "dataplane/source_impl.h"
 
@@ -20,10 +21,12 @@ struct source_posix {
     struct source source; // first member
     struct dir_set dirs;
     const struct object_table *table; // borrowed
+    uint64_t direct_from_bytes;       // 0: never
     atomic_bool aborted;
 
     // The open range.
     int fd;
+    struct direct_io direct;
     struct object_version version;
     uint64_t pos, end;
     bool may_have_holes;
@@ -163,6 +166,8 @@ static enum err source_posix_open(struct source *s, const struct source_range *r
     // A file with holes takes less room than its size (as one on a compressing file system may:
     // then the search finds none).
     p->may_have_holes = (uint64_t)st.st_blocks * 512 < size;
+    p->direct =
+        (struct direct_io){.is_wanted = p->direct_from_bytes > 0 && size >= p->direct_from_bytes};
     if (p->end - p->pos > READ_AHEAD_FROM_BYTES) {
         (void)posix_fadvise(fd, (off_t)p->pos, (off_t)(p->end - p->pos), POSIX_FADV_SEQUENTIAL);
     }
@@ -223,7 +228,8 @@ static enum err source_posix_read(struct source *s, void *buf, size_t cap, size_
         cap = (size_t)(to - p->pos);
     }
     for (;;) {
-        ssize_t n = pread(p->fd, buf, cap, (off_t)p->pos);
+        ssize_t n = pread(p->fd, buf, direct_io_prepare(&p->direct, p->fd, buf, cap, p->pos),
+                          (off_t)p->pos);
         if (n > 0) {
             p->pos += (uint64_t)n;
             *ret_len = (size_t)n;
@@ -233,8 +239,9 @@ static enum err source_posix_read(struct source *s, void *buf, size_t cap, size_
             return fail(p, ERR_SOURCE_CHANGED, 0, "read", "it became shorter while it was read",
                         ret_failure);
         }
-        if (errno != EINTR) {
-            return fail(p, OK, errno, "read", NULL, ret_failure);
+        int errnum = errno;
+        if (errnum != EINTR && !direct_io_is_refused(&p->direct, errnum)) {
+            return fail(p, OK, errnum, "read", NULL, ret_failure);
         }
     }
 }
@@ -301,4 +308,8 @@ enum err source_posix_new(int volume_fd, const uint8_t *root, size_t root_len,
     struct source_posix *made = take_ptr(p);
     *ret_source = &made->source;
     return OK;
+}
+
+void source_posix_read_direct(struct source *s, uint64_t from_bytes) {
+    impl(s)->direct_from_bytes = from_bytes;
 }

@@ -10,5 +10,8 @@
 MUST_CHECK enum err source_posix_new(int volume_fd, const uint8_t *root, size_t root_len,
                                      const struct object_table *table, struct source **ret_source,
                                      struct failure *ret_failure);
+// Files of at least @from_bytes are read past the page cache, where that is possible; 0: none is.
+// Before the first open.
+void source_posix_read_direct(struct source *s, uint64_t from_bytes);
 
 #endif

@@ -52,6 +52,7 @@ static void the_least_configuration_has_usable_defaults(void **state) {
     assert_int_equal(o.buffer_bytes, 512 << 10);
     assert_int_equal(o.stall_ms, 30000);
     assert_int_equal(o.data_idle_ms, 60000);
+    assert_int_equal(o.direct_from_bytes, 0);
     assert_int_equal(o.data_connections, 1024);
     assert_int_equal(o.n_volumes, 1);
     assert_true(o.volumes[0].readable && o.volumes[0].writable);
@@ -64,12 +65,13 @@ static void modes_and_addresses_are_read(void **state) {
     struct agent_options o;
     struct failure f = {0};
     struct config *c = NULL;
-    assert_ok(read_text(least,
-                        "  - {name: in, root: /usr, mode: read}\n"
-                        "  - {name: out, root: /var, mode: write}\n"
-                        "slots: 3\nbuffer: 1MiB\nstall: 2s\ndata_idle: 1s\ndata_connections: 9\n"
-                        "data_addresses: ['127.0.0.1:0', '[::1]:7']\n",
-                        &c, &o, &f));
+    assert_ok(read_text(
+        least,
+        "  - {name: in, root: /usr, mode: read}\n"
+        "  - {name: out, root: /var, mode: write}\n"
+        "slots: 3\nbuffer: 1MiB\nstall: 2s\ndata_idle: 1s\ndirect: 64MiB\ndata_connections: 9\n"
+        "data_addresses: ['127.0.0.1:0', '[::1]:7']\n",
+        &c, &o, &f));
     assert_true(o.volumes[1].readable && !o.volumes[1].writable);
     assert_true(!o.volumes[2].readable && o.volumes[2].writable);
     assert_int_equal(o.n_data_addresses, 2);
@@ -77,6 +79,7 @@ static void modes_and_addresses_are_read(void **state) {
     assert_int_equal(o.buffer_bytes, 1 << 20);
     assert_int_equal(o.stall_ms, 2000);
     assert_int_equal(o.data_idle_ms, 1000);
+    assert_int_equal(o.direct_from_bytes, 64 << 20);
     assert_int_equal(o.data_connections, 9);
     config_free(c);
 }

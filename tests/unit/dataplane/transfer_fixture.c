@@ -32,6 +32,7 @@ struct sink *new_sink(void) {
         .root_len = 3,
         .boot_id = "boot",
         .fence = {.may_act = may_act},
+        .direct_from_bytes = world.direct_from_bytes,
     };
     assert_ok(sink_posix_new(&o, &sink, NULL));
     return sink;
@@ -40,6 +41,7 @@ struct sink *new_sink(void) {
 struct source *new_source(const struct tree_table *l) {
     struct source *source;
     assert_ok(source_posix_new(world.from.fd, NULL, 0, &l->table, &source, NULL));
+    source_posix_read_direct(source, world.direct_from_bytes);
     return source;
 }
 

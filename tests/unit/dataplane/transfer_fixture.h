@@ -16,6 +16,7 @@ struct transfer_world {
     struct transfer_control control;
     struct transfer_times times;
     bool fence_open;
+    uint64_t direct_from_bytes;                               // of both ends
     struct transfer_object results[OBJECT_TABLE_MAX_OBJECTS]; // of the last batch
 };
 extern struct transfer_world world;
