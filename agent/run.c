@@ -120,6 +120,7 @@ static enum err open_local_source(struct run *r) {
             .root = p->root.data,
             .root_len = p->root.len,
             .table = &r->table,
+            .digest = r->digest,
             .reads_tags = sink != NULL && (wanted == NULL || wanted->n_tags == 0),
         };
         return e == OK ? source_s3_new(&o, &r->source, &r->failure) : e;

@@ -88,6 +88,33 @@ uint64_t s3_etag_number(const char *etag) {
     return get_u64(digest);
 }
 
+static const char *digest_prefix(enum hash_algorithm a) {
+    return a == HASH_SHA256 ? "sha256:" : "xxh3-128:";
+}
+
+void s3_digest_text(enum hash_algorithm a, const struct digest *digest,
+                    char ret_text[S3_DIGEST_TEXT_MAX]) {
+    char hex[2 * HASH_MAX_BYTES + 1];
+    hash_hex(digest->bytes, hash_digest_bytes(a), hex);
+    snprintf(ret_text, S3_DIGEST_TEXT_MAX, "%s%s", digest_prefix(a), hex);
+}
+
+bool s3_digest_from_text(enum hash_algorithm a, const char *text, struct digest *ret_digest) {
+    size_t prefix_len = strlen(digest_prefix(a)), n = hash_digest_bytes(a);
+    if (strncmp(text, digest_prefix(a), prefix_len) != 0 || strlen(text) != prefix_len + 2 * n ||
+        strspn(text + prefix_len, "0123456789abcdef") != 2 * n) {
+        return false;
+    }
+    struct digest digest = {0};
+    for (size_t i = 0; i < n; i++) {
+        unsigned byte = 0;
+        (void)sscanf(text + prefix_len + 2 * i, "%2x", &byte);
+        digest.bytes[i] = (uint8_t)byte;
+    }
+    *ret_digest = digest;
+    return true;
+}
+
 // ---- from headers ----
 
 // "1354040105.123456789" → nanoseconds.

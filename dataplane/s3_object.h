@@ -9,6 +9,7 @@
 #define DATAPLANE_S3_OBJECT_H
 
 #include "common/failure.h"
+#include "common/hash.h"
 #include "common/object_table.h"
 #include "dataplane/object_properties.h"
 #include "dataplane/s3_client.h"
@@ -35,6 +36,14 @@ bool s3_etag_copy(const char *text, char ret_etag[S3_ETAG_MAX]);
 bool s3_etag_is_md5(const char *etag);
 // A number that stands for the version, as the inode does for a file.
 uint64_t s3_etag_number(const char *etag);
+
+// How an object's digest (common/hash.h) is kept: "xxh3-128:HEX" or "sha256:HEX".
+#define S3_DIGEST_HEADER "x-amz-meta-sluice-digest"
+enum { S3_DIGEST_TEXT_MAX = 96 };
+void s3_digest_text(enum hash_algorithm a, const struct digest *digest,
+                    char ret_text[S3_DIGEST_TEXT_MAX]);
+// false: none of this algorithm.
+bool s3_digest_from_text(enum hash_algorithm a, const char *text, struct digest *ret_digest);
 
 // What an answer's headers tell of the object: size (of the whole, also for a range), version,
 // mode, owner, times. The entry's id, path and key are left alone. ERR_PROTOCOL: no size.

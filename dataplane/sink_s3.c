@@ -31,7 +31,7 @@ enum err sink_s3_add_wanted(const struct sink_s3 *p, struct object_properties *p
 // Does another value take the place of this property of the source?
 static bool is_replaced(const struct sink_s3 *p, const char *name, bool is_whole) {
     return (p->tagging != NULL && strcmp(name, "x-amz-tagging") == 0) ||
-           (is_whole && strcmp(name, SINK_S3_DIGEST) == 0);
+           (is_whole && strcmp(name, S3_DIGEST_HEADER) == 0);
 }
 
 enum err sink_s3_properties(struct sink_s3 *p, const struct object_entry *e, bool is_whole,
@@ -208,9 +208,7 @@ static void sink_s3_set_properties(struct sink *s, const struct object_propertie
 
 static void sink_s3_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest) {
     struct sink_s3 *p = sink_s3_of(s);
-    char hex[2 * HASH_MAX_BYTES + 1];
-    hash_hex(digest->bytes, hash_digest_bytes(a), hex);
-    snprintf(p->digest, sizeof p->digest, "%s:%s", a == HASH_SHA256 ? "sha256" : "xxh3-128", hex);
+    s3_digest_text(a, digest, p->digest);
 }
 
 static void sink_s3_abort(struct sink *s) {

@@ -8,10 +8,6 @@
 #include "dataplane/s3_object.h"
 #include "dataplane/sink_impl.h"
 
-enum { DIGEST_TEXT_MAX = 96 };
-// How the object's digest is kept: "xxh3-128:HEX" or "sha256:HEX" (common/hash.h says of what).
-#define SINK_S3_DIGEST "x-amz-meta-sluice-digest"
-
 // A whole object on its way, from begin (or copy) to finish.
 struct s3_put {
     struct s3_put *next;
@@ -38,7 +34,7 @@ struct sink_s3 {
     struct s3_client *client;
     struct s3_place place;
     const char *tagging, *storage_class, *encryption, *kms_key; // borrowed; NULL: none
-    char digest[DIGEST_TEXT_MAX];                               // of the object that is begun
+    char digest[S3_DIGEST_TEXT_MAX];                            // of the object that is begun
     const struct object_properties *properties;                 // for the next object; borrowed
     // whole objects
     struct s3_put *begun;

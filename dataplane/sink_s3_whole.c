@@ -243,7 +243,7 @@ enum err sink_s3_stage(struct sink *s, uint32_t tag, struct failure *ret_failure
         .if_none_match = p->sink.capabilities.never_replaces,
     };
     if (p->digest[0] != '\0' &&
-        object_properties_add(&put->properties, SINK_S3_DIGEST, p->digest) == ERR_NO_MEMORY) {
+        object_properties_add(&put->properties, S3_DIGEST_HEADER, p->digest) == ERR_NO_MEMORY) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "PutObject", put->key, put->key_len, NULL);
     }
     sink_s3_put_properties(&put->call, &put->properties);

@@ -47,6 +47,9 @@ struct source_found {
     // What an object store knows beside that (content type, its user's metadata, …); belongs to
     // the source until source_close(). NULL: nothing.
     const struct object_properties *properties;
+    // What the digest of the whole object should be, in the caller's algorithm.
+    bool has_digest;
+    struct digest digest;
 };
 
 // What the source knows at the end.

@@ -136,7 +136,7 @@ static enum err source_posix_open(struct source *s, const struct source_range *r
     if (fstat(fd, &st) != 0) {
         return fail(p, OK, errno, "stat", NULL, ret_failure);
     }
-    struct source_found found;
+    struct source_found found = {0};
     if (object_from_stat(&st, &found.entry) != OK) {
         return fail(p, ERR_UNSUPPORTED_TYPE, 0, "open", err_text(ERR_UNSUPPORTED_TYPE),
                     ret_failure);

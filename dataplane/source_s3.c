@@ -5,10 +5,9 @@
 #include "dataplane/source_s3.h"
 
 #include "common/cleanup.h"
-#include "common/hash.h"
-#include "common/hmac.h"
 #include "common/log.h"
 #include "dataplane/s3_object.h"
+#include "dataplane/s3_read_proof.h"
 #include "dataplane/s3_tags.h"
 #include "dataplane/source_impl.h"
 
@@ -48,11 +47,9 @@ struct source_s3 {
     struct object_version version;
     uint64_t pos, end;
     uint32_t n_resumes;
-    // What all bytes of the object prove, where all of it is read.
-    enum { PROOF_NONE, PROOF_MD5, PROOF_CRC } proof;
-    struct md5_sum *md5;
-    struct s3_crc crc;
-    char crc_told[S3_CHECKSUM_SIZE];
+    struct s3_read_proof proof;
+    enum hash_algorithm digest;
+    bool *distrusted; // by index: its digest was told, and did not hold
     struct object_properties properties;
     uint8_t *origin_key;
     char origin_etag[S3_ETAG_MAX];
@@ -234,34 +231,6 @@ static enum err found_changed(const struct fetch *f, const struct source_s3 *p,
                        "it changed after it was listed");
 }
 
-// A checksum that the store keeps of the whole object, or its ETag, if that is its MD5.
-static void choose_proof(struct source_s3 *p, const struct s3_call *call, bool is_whole) {
-    const char *encryption = s3_answer_header(call, "x-amz-server-side-encryption");
-    const char *own_key = s3_answer_header(call, "x-amz-server-side-encryption-customer-algorithm");
-    const char *text = NULL;
-    p->crc = (struct s3_crc){.kind = s3_answer_crc(call, &text)};
-    p->proof = PROOF_NONE;
-    if (!is_whole) {
-        return;
-    }
-    if (p->crc.kind != S3_CHECKSUM_NONE && strlen(text) < sizeof p->crc_told) {
-        p->proof = PROOF_CRC;
-        memcpy(p->crc_told, text, strlen(text) + 1);
-    } else if (s3_etag_is_md5(p->etag) && own_key == NULL &&
-               (encryption == NULL || strcmp(encryption, "AES256") == 0)) {
-        p->proof = PROOF_MD5;
-        md5_sum_reset(p->md5);
-    }
-}
-
-static void add_to_proof(struct source_s3 *p, const void *bytes, size_t len) {
-    if (p->proof == PROOF_MD5) {
-        md5_sum_update(p->md5, bytes, len);
-    } else if (p->proof == PROOF_CRC) {
-        s3_crc_add(&p->crc, bytes, len);
-    }
-}
-
 // A GET says whether there are any; a HEAD need not.
 static enum err read_tags(struct source_s3 *p, const struct fetch *f, struct failure *ret_failure) {
     const char *count = s3_answer_header(&f->call, "x-amz-tagging-count");
@@ -275,6 +244,16 @@ static enum err read_tags(struct source_s3 *p, const struct fetch *f, struct fai
     return e == OK && tagging != NULL
                ? object_properties_add(&p->properties, "x-amz-tagging", tagging)
                : e;
+}
+
+// The digest that whoever put the object kept with it. The caller compares it with that of what it
+// read, which costs nothing more. Metadata may be older than the bytes: read once more, the object
+// is believed to be what its ETag says.
+static void find_digest(struct source_s3 *p, uint32_t index, struct source_found *found) {
+    const char *text = object_properties_get(&p->properties, S3_DIGEST_HEADER);
+    found->has_digest = text != NULL && !p->distrusted[index] &&
+                        s3_digest_from_text(p->digest, text, &found->digest);
+    p->distrusted[index] = found->has_digest;
 }
 
 static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *ret_found,
@@ -307,7 +286,12 @@ static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *r
     p->end = f->range.length < size - p->pos ? p->pos + f->range.length : size;
     p->version = found.entry.version;
     p->n_resumes = 0;
-    choose_proof(p, &f->call, p->pos == 0 && p->end == size);
+    if (p->pos > 0 || p->end < size) {
+        s3_read_proof_drop(&p->proof);
+    } else {
+        find_digest(p, f->range.index, &found);
+        s3_read_proof_begin(&p->proof, &f->call, p->etag, !found.has_digest);
+    }
     *ret_found = found;
     return OK;
 }
@@ -371,7 +355,7 @@ static enum err source_s3_read(struct source *s, void *buf, size_t cap, size_t *
         if (e == OK && len > 0) {
             p->pos += len;
             *ret_len = len;
-            add_to_proof(p, buf, len);
+            s3_read_proof_add(&p->proof, buf, len);
             return OK;
         }
         if (e == OK) {
@@ -392,34 +376,10 @@ static enum err source_s3_read(struct source *s, void *buf, size_t cap, size_t *
     return OK;
 }
 
-static enum err check_proof(struct source_s3 *p, struct failure *ret_failure) {
-    uint8_t digest[MD5_BYTES];
-    char found[2 * MD5_BYTES + S3_CHECKSUM_SIZE];
-    const char *told = p->proof == PROOF_CRC ? p->crc_told : p->etag;
-    if (p->proof == PROOF_NONE || p->pos < p->end) {
-        return OK;
-    }
-    if (p->proof == PROOF_CRC) {
-        s3_crc_text(&p->crc, found);
-    } else if (md5_sum_final(p->md5, digest)) {
-        hash_hex(digest, sizeof digest, found);
-    } else {
-        return OK;
-    }
-    if (strcmp(found, told) == 0) {
-        return OK;
-    }
-    char object[FAILURE_OBJECT_MAX];
-    size_t n = s3_call_object(&p->open->call, object, sizeof object);
-    return failure_set(ret_failure, ERR_CORRUPT, "GetObject", object, n,
-                       "its bytes have %s %s, the store says %.64s",
-                       p->proof == PROOF_CRC ? s3_checksum_name(p->crc.kind) : "MD5", found, told);
-}
-
 static enum err source_s3_close(struct source *s, struct source_closed *ret_closed,
                                 struct failure *ret_failure) {
     struct source_s3 *p = impl(s);
-    enum err e = check_proof(p, ret_failure);
+    enum err e = p->pos < p->end ? OK : s3_read_proof_check(&p->proof, &p->open->call, ret_failure);
     fetch_free(p->open);
     p->open = NULL;
     ret_closed->version = p->version;
@@ -458,7 +418,8 @@ static void source_s3_destroy(struct source *s) {
         fetch_free(f);
     }
     s3_client_free(p->client);
-    md5_sum_free(p->md5);
+    s3_read_proof_deinit(&p->proof);
+    free(p->distrusted);
     object_properties_deinit(&p->properties);
     free(p->origin_key);
     free(p);
@@ -477,30 +438,28 @@ static const struct source_ops ops = {
 
 enum err source_s3_new(const struct source_s3_options *o, struct source **ret_source,
                        struct failure *ret_failure) {
-    struct s3_client *take_client = o->take_client;
     struct source_s3 *p = calloc(1, sizeof *p);
-    struct md5_sum *md5 = md5_sum_new();
-    if (p == NULL || md5 == NULL) {
-        free(p);
-        md5_sum_free(md5);
-        s3_client_free(take_client);
+    if (p == NULL) {
+        s3_client_free(o->take_client);
         return failure_set(ret_failure, ERR_NO_MEMORY, "open source", o->root, o->root_len, NULL);
     }
-    p->md5 = md5;
+    p->client = o->take_client;
     p->last = &p->first;
-    enum err e = s3_place_init(o->root, o->root_len, &p->place, ret_failure);
-    if (e != OK) {
-        s3_client_free(take_client);
-        md5_sum_free(p->md5);
-        free(p);
-        return e;
-    }
-    p->client = take_client;
     p->source.ops = &ops;
     p->source.capabilities = (struct source_capabilities){
-        .is_remote = true, .transport = "s3", .store = s3_client_store(take_client)};
+        .is_remote = true, .transport = "s3", .store = s3_client_store(p->client)};
     p->table = o->table;
     p->reads_tags = o->reads_tags;
+    p->digest = o->digest;
+    p->distrusted = calloc((size_t)o->table->count + 1, sizeof *p->distrusted);
+    enum err e =
+        s3_read_proof_init(&p->proof) && p->distrusted != NULL
+            ? s3_place_init(o->root, o->root_len, &p->place, ret_failure)
+            : failure_set(ret_failure, ERR_NO_MEMORY, "open source", o->root, o->root_len, NULL);
+    if (e != OK) {
+        source_s3_destroy(&p->source);
+        return e;
+    }
     *ret_source = &p->source;
     return OK;
 }

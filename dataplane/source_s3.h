@@ -14,6 +14,7 @@ struct source_s3_options {
     const uint8_t *root;           // "BUCKET" or "BUCKET/PREFIX", borrowed
     size_t root_len;
     const struct object_table *table; // borrowed
+    enum hash_algorithm digest;       // of the digests that the caller takes of what it reads
     bool reads_tags;                  // among the properties of what is opened
 };
 MUST_CHECK enum err source_s3_new(const struct source_s3_options *o, struct source **ret_source,

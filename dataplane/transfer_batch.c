@@ -275,9 +275,10 @@ static enum err look_ahead(struct batch *b, struct failure *ret_failure) {
     return transfer_is_within_store(o) ? OK : source_expect(o->source, ranges, n, ret_failure);
 }
 
-static enum err check_digests(struct batch *b, const struct object_entry *e,
+static enum err check_digests(struct batch *b, const struct source_found *found,
                               const struct source_closed *closed, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
+    const struct object_entry *e = &found->entry;
     const uint8_t *ours;
     size_t n_ours;
     enum err err = leaf_hasher_finish(b->copy.hasher, &ours, &n_ours);
@@ -302,6 +303,11 @@ static enum err check_digests(struct batch *b, const struct object_entry *e,
     object->bytes = e->version.size;
     tree_digest(o->digest, e->version.size, ours, n_ours, &object->digest);
     object->has_digest = true;
+    if (found->has_digest &&
+        memcmp(found->digest.bytes, object->digest.bytes, hash_digest_bytes(o->digest)) != 0) {
+        return failure_set(ret_failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
+                           "its digest is another than the source keeps of it");
+    }
     return OK;
 }
 
@@ -376,7 +382,7 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
         .accept_changed = any,
         .length = any ? SOURCE_TO_END : listed.version.size,
     };
-    struct source_found found;
+    struct source_found found = {0};
     uint64_t start = clock_mono_us();
     enum err e = source_open(o->source, &range, &found, ret_failure);
     uint64_t *reading =
@@ -400,7 +406,7 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
         e = close_e;
     }
     if (e == OK) {
-        e = check_digests(b, &found.entry, &closed, ret_failure);
+        e = check_digests(b, &found, &closed, ret_failure);
     }
     if (e == OK) {
         sink_set_digest(o->sink, o->digest, &b->objects[index].digest);

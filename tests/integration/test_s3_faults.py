@@ -59,6 +59,28 @@ def test_flipped_bits_are_found(begin, server, s3, buckets):
         proxy.stop()
 
 
+def test_the_digest_that_is_kept_with_objects_finds_flipped_bits_too(begin, server, s3, buckets):
+    proxy = Proxy(server.port)
+    try:
+        cluster = begin(stores={"s3": server.endpoint, "bad": proxy.endpoint}, sites={"a": 1})
+        source, target = cluster.root("a") / "tree", cluster.root("a") / "back"
+        source.mkdir()
+        for i in range(40):
+            (source / f"k{i}").write_bytes(os.urandom(5000))
+        (source / "stale").write_bytes(b"now this")
+        cluster.cp(f"a:{source}/", f"s3://{buckets[0]}/")
+        # Somebody replaced an object and kept the metadata: what its ETag says is believed.
+        kept = s3.head(buckets[0], "k0")["x-amz-meta-sluice-digest"]
+        s3.put(buckets[0], "stale", b"now this", x_amz_meta_sluice_digest=kept)
+        proxy.flip = 150
+        cluster.cp(f"s3+bad://{buckets[0]}/", f"a:{target}/")
+        assert proxy.spoilt > 0
+        assert not compare_files(source, target)
+        assert events(cluster, "object_retried")
+    finally:
+        proxy.stop()
+
+
 def test_refusals_name_bucket_key_and_request(begin, server, buckets):
     cluster = begin()
     source = cluster.root("a") / "one"

@@ -181,6 +181,7 @@ void s3_source(const char *root, const struct object_table *table, struct source
                                   .root = (const uint8_t *)root,
                                   .root_len = strlen(root),
                                   .table = table,
+                                  .digest = HASH_XXH3_128,
                                   .reads_tags = true};
     assert_ok(source_s3_new(&o, ret_source, NULL));
 }

@@ -3,6 +3,7 @@
 // digest.
 #include "common/cleanup.h"
 #include "common/s3_limits.h"
+#include "dataplane/s3_object.h"
 #include "dataplane/s3_tags.h"
 #include "s3_ends.h"
 
@@ -130,6 +131,40 @@ static void tags_that_the_store_forgot_are_set_afterwards(void **state) {
     sink_free(s);
 }
 
+static void a_kept_digest_is_told_once_and_the_etag_is_believed_then(void **state) {
+    (void)state;
+    struct s3_listing l;
+    struct object_table t;
+    struct source *source;
+    struct source_found found;
+    struct digest digest = {{1, 2, 3}}; // not of these bytes: somebody kept stale metadata
+    struct object_entry e = s3_file("digest/kept", 5);
+    struct source_range all = {.length = 5};
+    uint8_t got[8];
+    size_t n;
+    struct sink *s = s3_new_sink();
+    assert_ok(sink_begin(s, &e, s3_temp, NULL));
+    assert_ok(sink_write(s, 0, "bytes", 5, NULL));
+    sink_set_digest(s, HASH_XXH3_128, &digest);
+    assert_ok(sink_stage(s, 1, NULL));
+    s3_finish(s);
+    s3_list("b/digest", "", UINT64_MAX, &l, &t);
+    s3_source("b/digest", &t, &source);
+    assert_ok(s3_read_all(source, &all, got, 5, &n, &found, NULL));
+    assert_true(found.has_digest);
+    assert_memory_equal(found.digest.bytes, digest.bytes, 16);
+    // Once more, and a flipped bit is found by the ETag.
+    scripted_store_rules(&scripted, "[{\"method\":\"GET\",\"flip\":1}]");
+    assert_err(s3_read_all(source, &all, got, 5, &n, &found, NULL), ERR_CORRUPT);
+    assert_false(found.has_digest);
+    source_free(source);
+    sink_free(s);
+    s3_unlist(&l, &t);
+    assert_false(s3_digest_from_text(HASH_XXH3_128, "sha256:00", &digest));
+    assert_false(
+        s3_digest_from_text(HASH_XXH3_128, "xxh3-128:0102030000000000000000000000000x", &digest));
+}
+
 static void tags_that_cannot_be_read_fail_the_object(void **state) {
     (void)state;
     struct s3_client *c = s3_new_client();
@@ -152,6 +187,7 @@ int main(void) {
         TEST(what_a_flow_wants_is_sent_with_every_object),
         TEST(tags_and_digest_of_the_source_are_kept_or_replaced),
         TEST(tags_that_the_store_forgot_are_set_afterwards),
+        TEST(a_kept_digest_is_told_once_and_the_etag_is_believed_then),
         TEST(tags_that_cannot_be_read_fail_the_object),
     };
     return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
