@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/s3_upload.h"
 
+#include "common/array.h"
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/hash.h"
@@ -26,15 +27,11 @@ enum err s3_parts_put(struct s3_parts *p, const struct s3_part *part) {
         p->items[at - 1] = *part;
         return OK;
     }
-    if (p->n == p->cap) {
-        size_t cap = p->cap == 0 ? 16 : p->cap * 2;
-        struct s3_part *grown = realloc(p->items, cap * sizeof *grown);
-        if (grown == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        p->items = grown;
-        p->cap = cap;
+    struct s3_part *grown = array_grown(p->items, sizeof *grown, p->n, &p->cap);
+    if (grown == NULL) {
+        return ERR_NO_MEMORY;
     }
+    p->items = grown;
     memmove(&p->items[at + 1], &p->items[at], (p->n - at) * sizeof *p->items);
     p->items[at] = *part;
     p->n++;

@@ -2,26 +2,16 @@
 #include "dataplane/walk_s3.h"
 
 #include "common/cleanup.h"
+#include "dataplane/s3_listing.h"
 #include "dataplane/s3_object.h"
-#include "dataplane/s3_xml.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    LOOKS_MAX = 16,       // HEAD requests at a time
-    ODD_PREFIXES_MAX = 4, // "", "." and ".." are all that one level can have
-    QUERY_MAX = 3 * (S3_KEY_MAX + 8) + 3 * 2048 + 256,
-    TOKEN_MAX = 2048,
-};
-
-// What one answer of ListObjectsV2 told; entries wait here for their HEAD.
-struct listed {
-    uint8_t *path; // owned, relative to the place's root
-    size_t path_len;
-    struct object_entry entry; // path and target are set when it is given on
-    char etag[S3_ETAG_MAX];
+    LOOKS_MAX = 16, // HEAD requests at a time
+    QUERY_MAX = 3 * (S3_KEY_MAX + 8) + 3 * S3_LISTING_TOKEN_MAX + 256,
 };
 
 struct walk {
@@ -30,20 +20,9 @@ struct walk {
     struct s3_place place;
     uint8_t *prefix; // the keys' common beginning at this level, with the '/' at its end
     size_t prefix_len;
-    size_t base_len; // of it: the place's own, which paths leave out
-    bool is_flat;    // all keys below, as keys
+    bool is_flat; // all keys below, as keys
     struct object_table_builder page;
-    // the answer being parsed
-    struct listed *items;
-    size_t n_items, cap_items;
-    char *key;
-    size_t key_len;
-    struct listed now;
-    char token[TOKEN_MAX];
-    bool is_truncated, is_encoded;
-    uint8_t *odd[ODD_PREFIXES_MAX]; // prefixes that are no paths, to be listed flat after
-    size_t odd_len[ODD_PREFIXES_MAX];
-    size_t n_odd;
+    struct s3_listing listing; // the answers so far
     char query[QUERY_MAX];
 };
 
@@ -53,147 +32,13 @@ static enum err fail(const struct walk *w, enum err e, const char *why,
                        why != NULL ? "%s" : NULL, why);
 }
 
-static void forget_items(struct walk *w) {
-    for (size_t i = 0; i < w->n_items; i++) {
-        free(w->items[i].path);
-    }
-    w->n_items = 0;
-}
-
-// ---- parsing an answer ----
-
-static enum err keep_text(struct walk *w, const char *text, size_t len) {
-    free(w->key);
-    w->key = malloc(len + 1);
-    if (w->key == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    memcpy(w->key, text, len);
-    w->key[len] = '\0';
-    w->key_len = len;
-    return OK;
-}
-
-static enum err add_item(struct walk *w, const struct listed *item) {
-    if (w->n_items == w->cap_items) {
-        size_t cap = w->cap_items == 0 ? 256 : w->cap_items * 2;
-        struct listed *grown = realloc(w->items, cap * sizeof *grown);
-        if (grown == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        w->items = grown;
-        w->cap_items = cap;
-    }
-    w->items[w->n_items++] = *item;
-    return OK;
-}
-
-// The kept key, decoded, without the place's prefix: an object's path.
-static enum err take_path(struct walk *w, struct listed *item) {
-    size_t len = w->is_encoded ? s3_url_decode(w->key, w->key_len) : w->key_len;
-    if (len < w->base_len || memchr(w->key, '\0', len) != NULL) {
-        return ERR_PROTOCOL;
-    }
-    item->path = (uint8_t *)strdup(""); // never NULL, even for no bytes
-    if (item->path == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    item->path_len = len - w->base_len;
-    if (item->path_len > 0) {
-        free(item->path);
-        item->path = malloc(item->path_len);
-        if (item->path == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        memcpy(item->path, w->key + w->base_len, item->path_len);
-    }
-    return OK;
-}
-
-static enum err take_object(struct walk *w) {
-    struct listed item = w->now;
-    w->now = (struct listed){0};
-    enum err e = take_path(w, &item);
-    if (e == OK) {
-        item.entry.is_key = item.path_len == 0 || !object_path_is_valid(item.path, item.path_len);
-        item.entry.version.inode = s3_etag_number(item.etag);
-        s3_entry_defaults(&item.entry);
-        e = add_item(w, &item);
-    }
-    if (e != OK) {
-        free(item.path);
-    }
-    return e;
-}
-
-// A common prefix: a directory, or, if it is no path, something to be listed flat.
-static enum err take_prefix(struct walk *w) {
-    struct listed item = {0};
-    enum err e = take_path(w, &item);
-    if (e == OK && item.path_len > 0 && object_path_is_valid(item.path, item.path_len - 1) &&
-        item.path_len > 1) {
-        item.path_len--; // the '/'
-        item.entry.type = OBJECT_DIRECTORY;
-        item.entry.mode = 0755;
-        item.entry.uid = geteuid();
-        item.entry.gid = getegid();
-        item.entry.links = 1;
-        item.entry.version.mtime_ns = OBJECT_MTIME_UNKNOWN;
-        e = add_item(w, &item);
-    } else if (e == OK && w->n_odd < ODD_PREFIXES_MAX) {
-        w->odd[w->n_odd] = item.path;
-        w->odd_len[w->n_odd++] = item.path_len;
-        item.path = NULL;
-        return OK;
-    } else if (e == OK) {
-        e = ERR_PROTOCOL;
-    }
-    if (e != OK) {
-        free(item.path);
-    }
-    return e;
-}
-
-static enum err on_element(void *user, const char *path, const char *text, size_t len) {
-    static const char top[] = "ListBucketResult/";
-    struct walk *w = user;
-    if (strncmp(path, top, sizeof top - 1) != 0) {
-        return OK;
-    }
-    const char *name = path + sizeof top - 1;
-    if (strcmp(name, "Contents/Key") == 0 || strcmp(name, "CommonPrefixes/Prefix") == 0) {
-        return keep_text(w, text, len);
-    }
-    if (strcmp(name, "Contents/Size") == 0) {
-        w->now.entry.version.size = strtoull(text, NULL, 10);
-    } else if (strcmp(name, "Contents/ETag") == 0) {
-        return s3_etag_copy(text, w->now.etag) ? OK : ERR_PROTOCOL;
-    } else if (strcmp(name, "Contents/LastModified") == 0) {
-        return s3_time_parse(text, &w->now.entry.version.mtime_ns);
-    } else if (strcmp(name, "EncodingType") == 0) {
-        w->is_encoded = strcmp(text, "url") == 0;
-    } else if (strcmp(name, "IsTruncated") == 0) {
-        w->is_truncated = strcmp(text, "true") == 0;
-    } else if (strcmp(name, "NextContinuationToken") == 0) {
-        if (len >= sizeof w->token) {
-            return ERR_PROTOCOL;
-        }
-        memcpy(w->token, text, len + 1);
-    } else if (strcmp(name, "Contents") == 0) {
-        return w->key != NULL ? take_object(w) : ERR_PROTOCOL;
-    } else if (strcmp(name, "CommonPrefixes") == 0) {
-        return w->key != NULL ? take_prefix(w) : ERR_PROTOCOL;
-    }
-    return OK;
-}
-
 // ---- one page ----
 
 static void write_query(struct walk *w, unsigned max_keys) {
     size_t n = 0;
-    if (w->token[0] != '\0') {
+    if (w->listing.token[0] != '\0') {
         n += (size_t)sprintf(w->query + n, "continuation-token=");
-        n += s3_encode(w->token, strlen(w->token), 0, w->query + n);
+        n += s3_encode(w->listing.token, strlen(w->listing.token), 0, w->query + n);
         w->query[n++] = '&';
     }
     n += (size_t)sprintf(w->query + n, "%sencoding-type=url&list-type=2&max-keys=%u&prefix=",
@@ -211,16 +56,7 @@ static enum err ask(struct walk *w, unsigned max_keys, struct failure *ret_failu
     if (e == OK) {
         size_t len = 0;
         const char *body = s3_answer_body(&call, &len);
-        char before[TOKEN_MAX];
-        memcpy(before, w->token, sizeof before);
-        w->token[0] = '\0';
-        w->is_truncated = w->is_encoded = false;
-        // Whether keys are encoded is said after some of them, by some stores.
-        w->is_encoded = memmem(body, len, "<EncodingType>url</EncodingType>", 32) != NULL;
-        e = s3_xml_parse(body, len, on_element, w);
-        if (e == OK && w->is_truncated && (w->token[0] == '\0' || strcmp(w->token, before) == 0)) {
-            e = ERR_PROTOCOL; // it would go on for ever
-        }
+        e = s3_listing_read(&w->listing, body, len);
         if (e != OK) {
             e = fail(w, e, "the store's listing makes no sense", ret_failure);
         }
@@ -231,7 +67,7 @@ static enum err ask(struct walk *w, unsigned max_keys, struct failure *ret_failu
 
 // Completes what the listing tells of @item from the object's headers. An object that is gone
 // by now keeps a size of UINT64_MAX.
-static enum err settle_look(struct listed *item, struct s3_call *call,
+static enum err settle_look(struct s3_listed *item, struct s3_call *call,
                             struct failure *ret_failure) {
     struct failure f = {0};
     bool has_mtime;
@@ -250,11 +86,11 @@ static enum err settle_look(struct listed *item, struct s3_call *call,
 
 struct look {
     struct s3_call call;
-    struct listed *item;
+    struct s3_listed *item;
     uint8_t *key;
 };
 
-static enum err begin_look(struct walk *w, struct look *l, struct listed *item,
+static enum err begin_look(struct walk *w, struct look *l, struct s3_listed *item,
                            struct failure *ret_failure) {
     struct object_entry e = item->entry;
     size_t key_len = 0;
@@ -290,8 +126,8 @@ static enum err look_at_items(struct walk *w, struct failure *ret_failure) {
     if (looks == NULL) {
         return fail(w, ERR_NO_MEMORY, NULL, ret_failure);
     }
-    for (size_t i = 0; i < w->n_items && e == OK; i++) {
-        struct listed *item = &w->items[i];
+    for (size_t i = 0; i < w->listing.n && e == OK; i++) {
+        struct s3_listed *item = &w->listing.items[i];
         if (item->entry.type != OBJECT_FILE || item->entry.version.size < w->options->look_bytes) {
             continue;
         }
@@ -320,8 +156,8 @@ static enum err give_page(struct walk *w, bool is_last, struct failure *ret_fail
 
 static enum err give_items(struct walk *w, struct failure *ret_failure) {
     enum err e = OK;
-    for (size_t i = 0; i < w->n_items && e == OK; i++) {
-        struct listed *item = &w->items[i];
+    for (size_t i = 0; i < w->listing.n && e == OK; i++) {
+        struct s3_listed *item = &w->listing.items[i];
         struct object_entry *entry = &item->entry;
         if (entry->version.size == UINT64_MAX) {
             continue; // it vanished: it is not part of the source any more
@@ -341,14 +177,14 @@ static enum err give_items(struct walk *w, struct failure *ret_failure) {
             e = fail(w, e, NULL, ret_failure);
         }
     }
-    forget_items(w);
+    s3_listing_forget(&w->listing);
     return e;
 }
 
 // All keys of the present prefix.
 static enum err list_prefix(struct walk *w, struct failure *ret_failure) {
     enum err e = OK;
-    w->token[0] = '\0';
+    w->listing.token[0] = '\0';
     do {
         e = ask(w, 1000, ret_failure);
         if (e == OK) {
@@ -357,7 +193,7 @@ static enum err list_prefix(struct walk *w, struct failure *ret_failure) {
         if (e == OK) {
             e = give_items(w, ret_failure);
         }
-    } while (e == OK && w->is_truncated);
+    } while (e == OK && w->listing.is_truncated);
     return e;
 }
 
@@ -371,8 +207,8 @@ static enum err begin(struct walk *w, const struct walk_s3_options *o, const uin
     if (e != OK) {
         return e;
     }
-    w->base_len = w->place.has_prefix ? w->place.prefix_len + 1 : 0;
-    w->prefix_len = w->base_len + (path_len > 0 ? path_len + 1 : 0);
+    w->listing.base_len = w->place.has_prefix ? w->place.prefix_len + 1 : 0;
+    w->prefix_len = w->listing.base_len + (path_len > 0 ? path_len + 1 : 0);
     if (w->prefix_len > S3_KEY_MAX) {
         return failure_set(ret_failure, ERR_NAME_TOO_LONG, "ListObjectsV2", path, path_len, NULL);
     }
@@ -387,20 +223,15 @@ static enum err begin(struct walk *w, const struct walk_s3_options *o, const uin
         w->prefix[w->place.prefix_len] = '/';
     }
     if (path_len > 0) {
-        memcpy(w->prefix + w->base_len, path, path_len);
+        memcpy(w->prefix + w->listing.base_len, path, path_len);
         w->prefix[w->prefix_len - 1] = '/';
     }
     return OK;
 }
 
 static void end(struct walk *w) {
-    forget_items(w);
-    free(w->items);
-    free(w->key);
+    s3_listing_deinit(&w->listing);
     free(w->prefix);
-    for (size_t i = 0; i < w->n_odd; i++) {
-        free(w->odd[i]);
-    }
     object_table_deinit(&w->page);
     free(w);
 }
@@ -408,12 +239,12 @@ static void end(struct walk *w) {
 static enum err list_odd(struct walk *w, struct failure *ret_failure) {
     enum err e = OK;
     w->is_flat = true;
-    for (size_t i = 0; i < w->n_odd && e == OK; i++) {
-        if (w->base_len + w->odd_len[i] > S3_KEY_MAX) {
+    for (size_t i = 0; i < w->listing.n_odd && e == OK; i++) {
+        if (w->listing.base_len + w->listing.odd_len[i] > S3_KEY_MAX) {
             continue;
         }
-        memcpy(w->prefix + w->base_len, w->odd[i], w->odd_len[i]);
-        w->prefix_len = w->base_len + w->odd_len[i];
+        memcpy(w->prefix + w->listing.base_len, w->listing.odd[i], w->listing.odd_len[i]);
+        w->prefix_len = w->listing.base_len + w->listing.odd_len[i];
         e = list_prefix(w, ret_failure);
     }
     return e;
@@ -515,7 +346,7 @@ static enum err look_for_prefix(struct walk *w, struct object_entry *where,
     if (e != OK) {
         return e;
     }
-    if (w->n_items == 0 && w->n_odd == 0 && !is_bucket) {
+    if (w->listing.n == 0 && w->listing.n_odd == 0 && !is_bucket) {
         return failure_set(ret_failure, ERR_NOT_FOUND, "ListObjectsV2", w->options->root,
                            w->options->root_len, "there is no object of this key, and none below");
     }
