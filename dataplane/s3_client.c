@@ -43,6 +43,10 @@ void s3_client_abort(struct s3_client *c) {
     http_lane_abort(c->lane);
 }
 
+bool s3_client_is_aborted(const struct s3_client *c) {
+    return http_lane_is_aborted(c->lane);
+}
+
 void s3_client_free(struct s3_client *c) {
     if (c != NULL) {
         http_pool_give_back(s3_store_pool(c->store), c->lane);

@@ -22,7 +22,8 @@ struct s3_client;
 MUST_CHECK enum err s3_client_new(struct s3_store *s, const struct s3_credentials *keys,
                                   struct s3_client **ret_client, struct failure *ret_failure);
 void s3_client_abort(struct s3_client *c); // any thread
-void s3_client_free(struct s3_client *c);  // after all its calls; NULL is fine
+bool s3_client_is_aborted(const struct s3_client *c);
+void s3_client_free(struct s3_client *c); // after all its calls; NULL is fine
 // Counts requests that are sent again into *@counter as well, which outlives the client.
 void s3_client_count_retries(struct s3_client *c, uint64_t *counter);
 void s3_client_retried(struct s3_client *c); // by the caller itself: a body that broke off

@@ -2,7 +2,8 @@
 // Where the bytes of a task go: a local directory, an object store.
 //
 // For callers. To write a new sink read sink_impl.h. A sink serves one task on one stream
-// thread; calls block. Nothing is visible under an object's name before it is finished.
+// thread; calls block. Nothing is visible under an object's name before it is finished (with
+// shows_staged: before it is staged).
 //
 // Whole objects: begin, write…, stage; then sink_finish_staged() makes all staged objects
 // durable and visible together, so that small files do not pay one fsync each.
@@ -32,6 +33,7 @@ struct sink_capabilities {
     bool writes_anywhere; // any offset; else ranges must follow each other
     bool holds_keys;      // any name, not only such as paths are made of
     bool never_replaces;  // what is there already: ERR_EXISTS instead
+    bool shows_staged;    // an object may be there, whole, from sink_stage() on
     const void *store;    // as in struct source_capabilities
     uint32_t max_staged;  // objects that may wait for sink_finish_staged()
 };

@@ -135,6 +135,9 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
 static enum err sink_s3_write(struct sink *s, uint64_t offset, const void *buf, size_t len,
                               struct failure *ret_failure) {
     struct sink_s3 *p = sink_s3_of(s);
+    if (s3_client_is_aborted(p->client)) {
+        return failure_set(ret_failure, ERR_CANCELLED, "write", NULL, 0, NULL);
+    }
     return p->part_upload != NULL ? s3_chunks_write(&p->part, offset, buf, len, ret_failure)
                                   : sink_s3_write_whole(p, offset, buf, len, ret_failure);
 }
@@ -273,6 +276,7 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
     p->sink.fence = o->fence;
     p->sink.capabilities = (struct sink_capabilities){.holds_keys = true,
                                                       .never_replaces = o->never_replaces,
+                                                      .shows_staged = true,
                                                       .store = p->store,
                                                       .max_staged = STAGED_MAX};
     p->last = &p->staged;

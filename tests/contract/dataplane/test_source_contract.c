@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The promises of dataplane/source.h, checked against every source that can be made here.
 #include "common/cleanup.h"
+#include "dataplane/object_stat.h"
+#include "dataplane/sink_s3.h"
 #include "dataplane/source_posix.h"
+#include "dataplane/source_s3.h"
 #include "tests/contract/dataplane/served_source.h"
+#include "tests/lib/scripted_store.h"
 #include "tests/lib/tree.h"
 
 #define BIG_BYTES ((size_t)(LEAF_BYTES + LEAF_BYTES / 2))
 
 // Add a source: a name, how to make it for a table whose objects are below @t, and what to end
-// after it was freed (NULL: nothing).
+// after it was freed (NULL: nothing). A source that does not read @t itself is told when something
+// changed there (NULL: it need not be).
 struct kind {
     const char *name;
     struct source *(*make)(const struct tree *t, struct tree_table *l);
     void (*end)(void);
+    void (*changed)(const struct tree *t);
 };
 
 static struct source *make_posix(const struct tree *t, struct tree_table *l) {
@@ -21,9 +27,74 @@ static struct source *make_posix(const struct tree *t, struct tree_table *l) {
     return s;
 }
 
+// A bucket that has the tree's files.
+static struct scripted_store scripted;
+
+static struct s3_client *new_client(void) {
+    struct s3_client *c;
+    assert_ok(s3_client_new(scripted.store, NULL, &c, NULL));
+    return c;
+}
+
+static void on_each(void *user, uint32_t tag, enum err result, const struct failure *f) {
+    (void)user;
+    (void)tag;
+    (void)f;
+    assert_ok(result);
+}
+
+static void mirror_one(const struct tree *t, struct sink *s, const char *path) {
+    struct stat st;
+    char temp[TEMP_NAME_SIZE];
+    struct object_entry e = {.path = (const uint8_t *)path, .path_len = strlen(path)};
+    if (fstatat(t->fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        e.type = OBJECT_FILE;
+        assert_ok(sink_remove(s, &e, NULL));
+        return;
+    }
+    size_t n = (size_t)st.st_size;
+    AUTO(auto_free) uint8_t *bytes = malloc(n + 1);
+    int fd = openat(t->fd, path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, bytes, n, 0), n);
+    close(fd);
+    assert_ok(object_from_stat(&st, &e));
+    e.path = (const uint8_t *)path;
+    e.path_len = strlen(path);
+    temp_name("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, 1, 1, temp);
+    assert_ok(sink_begin(s, &e, temp, NULL));
+    assert_ok(sink_write(s, 0, bytes, n, NULL));
+    assert_ok(sink_stage(s, 1, NULL));
+    assert_ok(sink_finish_staged(s, DURABILITY_OBJECT, on_each, NULL, NULL));
+}
+
+static void mirror(const struct tree *t) {
+    static const char *const names[] = {"small", "empty", "big"};
+    struct sink_s3_options o = {
+        .take_client = new_client(), .root = (const uint8_t *)"b", .root_len = 1};
+    struct sink *s;
+    assert_ok(sink_s3_new(&o, &s, NULL));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        mirror_one(t, s, names[i]);
+    }
+    sink_free(s);
+}
+
+static struct source *make_s3(const struct tree *t, struct tree_table *l) {
+    struct source_s3_options o = {.take_client = new_client(),
+                                  .root = (const uint8_t *)"b",
+                                  .root_len = 1,
+                                  .table = &l->table,
+                                  .digest = HASH_XXH3_128};
+    struct source *s;
+    mirror(t);
+    assert_ok(source_s3_new(&o, &s, NULL));
+    return s;
+}
+
 static const struct kind kinds[] = {
-    {"posix", make_posix, NULL},
-    {"agent", served_source_new, served_source_end},
+    {"posix", make_posix, NULL, NULL},
+    {"agent", served_source_new, served_source_end, NULL},
+    {"s3", make_s3, NULL, mirror},
 };
 
 static const struct kind *kind;
@@ -58,6 +129,12 @@ static int teardown(void **state) {
     tree_free(&tree);
     free(big);
     return 0;
+}
+
+static void changed(void) {
+    if (kind->changed) {
+        kind->changed(&tree);
+    }
 }
 
 static struct source_range range(uint32_t index, uint64_t offset, uint64_t length) {
@@ -149,6 +226,7 @@ static void a_change_since_the_listing_is_seen_and_may_be_accepted(void **state)
     struct source_closed closed;
     struct failure f = {0};
     tree_write(&tree, "small", "now longer", 10);
+    changed();
     assert_ok(source_expect(source, &r, 1, NULL));
     assert_err(source_open(source, &r, &found, &f), ERR_SOURCE_CHANGED);
     assert_int_equal(f.err, ERR_SOURCE_CHANGED);
@@ -167,6 +245,7 @@ static void an_object_that_is_gone_is_not_found(void **state) {
     struct source_found found;
     struct source_closed closed;
     assert_int_equal(unlinkat(tree.fd, "small", 0), 0);
+    changed();
     assert_ok(source_expect(source, ranges, 2, NULL));
     assert_err(source_open(source, &ranges[0], &found, NULL), ERR_NOT_FOUND);
     assert_ok(source_open(source, &ranges[1], &found, NULL)); // the source still works
@@ -180,6 +259,7 @@ static void holes_are_told_or_read_as_zeros(void **state) {
     assert_int_equal(ftruncate(fd, 3 << 20), 0);
     assert_int_equal(pwrite(fd, "end", 3, (3 << 20) - 3), 3);
     close(fd);
+    changed();
     uint8_t *want = calloc(1, 3 << 20);
     memcpy(want, "small", 5);
     memcpy(want + (3 << 20) - 3, "end", 3);
@@ -240,9 +320,11 @@ int main(void) {
         TEST(an_aborted_source_says_cancelled),
     };
     int n_failed = 0;
+    scripted_store_start(&scripted);
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         kind = &kinds[i];
         n_failed += cmocka_run_group_tests_name(kind->name, tests, NULL, NULL);
     }
+    scripted_store_stop(&scripted);
     return n_failed;
 }

@@ -6,7 +6,7 @@
 #include "dataplane/sink_s3.h"
 #include "dataplane/source_s3.h"
 #include "dataplane/walk_s3.h"
-#include "scripted_store.h"
+#include "tests/lib/scripted_store.h"
 #include "tests/lib/tree.h"
 
 #define MIB ((size_t)1 << 20)

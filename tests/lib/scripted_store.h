@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A scripted object store (tests/lib/scripted_s3) for a test program, and an S3 store for it.
-#ifndef TESTS_UNIT_DATAPLANE_SCRIPTED_STORE_H
-#define TESTS_UNIT_DATAPLANE_SCRIPTED_STORE_H
+#ifndef TESTS_LIB_SCRIPTED_STORE_H
+#define TESTS_LIB_SCRIPTED_STORE_H
 
 #include "dataplane/s3_client.h"
 

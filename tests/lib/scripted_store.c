@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "scripted_store.h"
+#include "tests/lib/scripted_store.h"
 
 #include "common/cleanup.h"
 #include "common/hash.h"
