@@ -39,6 +39,7 @@ static int list(const struct invocation *inv, struct client *client) {
         }
         struct fields line = fields_begin();
         fields_text(&line, "name", c->name);
+        fields_text_or_null(&line, "owner", c->owner);
         fields_time(&line, "updated", c->updated_ms);
         int code = report_json(inv, fields_end(&line));
         if (code != EXIT_DELIVERED) {

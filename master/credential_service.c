@@ -36,9 +36,11 @@ static void update(struct rpc *r, const ProtobufCMessage *message) {
         keys = (struct credential_keys){m->keys->access_key, m->keys->secret_key,
                                         m->keys->session_token};
     }
+    char peer[CREDENTIAL_OWNER_MAX + 1];
+    bool is_known = rpc_peer_name(call->rpc, peer, sizeof peer);
     call->pending = true;
-    credentials_update(call->core->credentials, m->name, m->keys != NULL ? &keys : NULL, on_updated,
-                       call);
+    credentials_update(call->core->credentials, m->name, m->keys != NULL ? &keys : NULL,
+                       is_known ? peer : NULL, on_updated, call);
 }
 
 static void on_removed(void *arg, size_t n_agents, size_t n_flows, const struct failure *f) {
@@ -61,8 +63,11 @@ static void remove_one(struct rpc *r, const ProtobufCMessage *message) {
         (const Sluice__V1__RemoveCredentialsRequest *)message;
     struct flow_call *call = flow_call_new(r);
     if (call != NULL) {
+        char peer[CREDENTIAL_OWNER_MAX + 1];
+        bool is_known = rpc_peer_name(call->rpc, peer, sizeof peer);
         call->pending = true;
-        credentials_remove(call->core->credentials, m->name, on_removed, call);
+        credentials_remove(call->core->credentials, m->name, is_known ? peer : NULL, on_removed,
+                           call);
     }
 }
 
@@ -73,11 +78,12 @@ struct list {
     size_t n;
 };
 
-static void add(void *arg, const char *name, int64_t updated_ms) {
+static void add(void *arg, const char *name, const char *owner, int64_t updated_ms) {
     struct list *l = arg;
     Sluice__V1__CredentialInfo *m = &l->items[l->n];
     sluice__v1__credential_info__init(m);
     m->name = (char *)(uintptr_t)name; // protobuf-c has no const
+    m->owner = (char *)(uintptr_t)owner;
     m->updated_ms = updated_ms;
     l->pointers[l->n++] = m;
 }

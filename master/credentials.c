@@ -10,12 +10,14 @@
 #include "master/database.h"
 #include "master/flow.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct credential {
     struct credential *next; // by name
     char name[PLACE_NAME_MAX];
+    char owner[CREDENTIAL_OWNER_MAX + 1]; // "": nobody's
     int64_t updated_ms;
     char access_key[CREDENTIAL_KEY_MAX + 1];
     char secret_key[CREDENTIAL_SECRET_MAX + 1];
@@ -111,12 +113,30 @@ bool credentials_is_name(const char *name) {
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
 }
 
-bool credentials_has(const struct credentials *cs, const char *name) {
+static const struct credential *find(const struct credentials *cs, const char *name) {
     const struct credential *k = cs->all;
     while (k != NULL && strcmp(k->name, name) != 0) {
         k = k->next;
     }
-    return k != NULL;
+    return k;
+}
+
+bool credentials_has(const struct credentials *cs, const char *name) {
+    return find(cs, name) != NULL;
+}
+
+// May @peer use and change what has this name?
+static enum err check_owner(const struct credentials *cs, const char *name, const char *peer,
+                            const char *operation, struct failure *f) {
+    const struct credential *k = find(cs, name);
+    if (k == NULL || peer == NULL || k->owner[0] == '\0' ||
+        strncmp(k->owner, peer, CREDENTIAL_OWNER_MAX) == 0) {
+        return OK;
+    }
+    enum err e = failure_set(f, ERR_DENIED, operation, name, strlen(name),
+                             "credentials: these belong to %.100s, not to %.100s", k->owner, peer);
+    failure_remedy(f, "store your own under another name, or ask %.100s", k->owner);
+    return e;
 }
 
 size_t credentials_count(const struct credentials *cs) {
@@ -124,15 +144,16 @@ size_t credentials_count(const struct credentials *cs) {
 }
 
 void credentials_each_name(const struct credentials *cs,
-                           void (*each)(void *arg, const char *name, int64_t updated_ms),
+                           void (*each)(void *arg, const char *name, const char *owner,
+                                        int64_t updated_ms),
                            void *arg) {
     for (const struct credential *k = cs->all; k != NULL; k = k->next) {
-        each(arg, k->name, k->updated_ms);
+        each(arg, k->name, k->owner, k->updated_ms);
     }
 }
 
 enum err credentials_check(const struct credentials *cs, char *const *items, size_t n,
-                           struct failure *ret_failure) {
+                           const char *peer, struct failure *ret_failure) {
     if (n > CREDENTIALS_MAX) {
         return failure_set(ret_failure, ERR_INVALID, "submit", NULL, 0,
                            "credentials: more than %d names", CREDENTIALS_MAX);
@@ -149,6 +170,10 @@ enum err credentials_check(const struct credentials *cs, char *const *items, siz
             enum err e = failure_set(ret_failure, ERR_NOT_FOUND, "submit", name, strlen(name),
                                      "credentials: there are none of this name");
             failure_remedy(ret_failure, "store them with `sluice credentials update %.60s`", name);
+            return e;
+        }
+        enum err e = check_owner(cs, name, peer, "submit", ret_failure);
+        if (e != OK) {
             return e;
         }
     }
@@ -232,6 +257,7 @@ static enum err open_row(const struct credentials *cs, const struct credential_r
     }
     const struct credential_keys keys = {m->access_key, m->secret_key, m->session_token};
     e = fill(k, row->name, &keys);
+    snprintf(k->owner, sizeof k->owner, "%s", m->owner);
     k->updated_ms = row->updated_ms;
     explicit_bzero(secret, len);
     explicit_bzero(m->secret_key, strlen(m->secret_key));
@@ -324,6 +350,7 @@ static enum err put_row(const struct credentials *cs, const struct credential *k
     m.access_key = borrowed(k->access_key);
     m.secret_key = borrowed(k->secret_key);
     m.session_token = borrowed(k->session_token);
+    m.owner = borrowed(k->owner);
     size_t len = sluice__v1__s3_keys__get_packed_size(&m);
     AUTO(auto_free) uint8_t *secret = malloc(len + 1);
     AUTO(auto_free) uint8_t *sealed = malloc(len + SEAL_OVERHEAD_BYTES);
@@ -345,7 +372,8 @@ static enum err put_row(const struct credentials *cs, const struct credential *k
 }
 
 static enum err begin(struct credentials *cs, const char *name, const struct credential_keys *keys,
-                      struct update *u, struct change *c, struct failure *f) {
+                      const char *peer, struct update *u, struct change *c, struct failure *f) {
+    const struct credential *old = find(cs, name);
     memcpy(u->name, name, strlen(name) + 1);
     u->credentials = cs;
     if (keys == NULL) {
@@ -356,6 +384,8 @@ static enum err begin(struct credentials *cs, const char *name, const struct cre
     enum err e = u->new != NULL ? fill(u->new, name, keys) : ERR_NO_MEMORY;
     if (e == OK) {
         u->new->updated_ms = clock_wall_ms(cs->core->clock);
+        const char *owner = old != NULL && old->owner[0] != '\0' ? old->owner : peer;
+        snprintf(u->new->owner, sizeof u->new->owner, "%s", owner != NULL ? owner : "");
         e = put_row(cs, u->new, c);
     }
     return e == OK ? OK
@@ -367,13 +397,14 @@ static enum err begin(struct credentials *cs, const char *name, const struct cre
 
 // @keys NULL: they are removed.
 static void store(struct credentials *cs, const char *name, const struct credential_keys *keys,
+                  const char *peer,
                   void (*done)(void *arg, size_t n_agents, size_t n_flows, const struct failure *f),
                   void *arg) {
     struct failure f = {0};
     struct update *u = calloc(1, sizeof *u);
     struct change *c = change_new();
     enum err e = u == NULL ? failure_set(&f, ERR_NO_MEMORY, "store credentials", NULL, 0, NULL)
-                           : begin(cs, name, keys, u, c, &f);
+                           : begin(cs, name, keys, peer, u, c, &f);
     if (u == NULL || e != OK) {
         change_free(c);
         if (u != NULL) {
@@ -389,7 +420,7 @@ static void store(struct credentials *cs, const char *name, const struct credent
 }
 
 void credentials_update(
-    struct credentials *cs, const char *name, const struct credential_keys *keys,
+    struct credentials *cs, const char *name, const struct credential_keys *keys, const char *peer,
     void (*done)(void *arg, size_t n_agents, size_t n_flows, const struct failure *f), void *arg) {
     struct failure f = {0};
     size_t n_agents = 0, n_flows = 0;
@@ -404,12 +435,14 @@ void credentials_update(
         (void)failure_set(&f, ERR_FULL, "store credentials", name, strlen(name),
                           "there are %d already", CREDENTIALS_MAX);
         done(arg, 0, 0, &f);
+    } else if (check_owner(cs, name, peer, "store credentials", &f) != OK) {
+        done(arg, 0, 0, &f);
     } else {
-        store(cs, name, keys, done, arg);
+        store(cs, name, keys, peer, done, arg);
     }
 }
 
-void credentials_remove(struct credentials *cs, const char *name,
+void credentials_remove(struct credentials *cs, const char *name, const char *peer,
                         void (*done)(void *arg, size_t n_agents, size_t n_flows,
                                      const struct failure *f),
                         void *arg) {
@@ -420,5 +453,9 @@ void credentials_remove(struct credentials *cs, const char *name,
         done(arg, 0, 0, &f);
         return;
     }
-    store(cs, name, NULL, done, arg);
+    if (check_owner(cs, name, peer, "remove credentials", &f) != OK) {
+        done(arg, 0, 0, &f);
+        return;
+    }
+    store(cs, name, NULL, peer, done, arg);
 }

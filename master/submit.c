@@ -206,7 +206,8 @@ static enum err begin(struct submission *s, const Sluice__V1__FlowSpec *spec,
                         SUBMIT_TEXT_MAX);
     }
     if (e == OK) {
-        e = credentials_check(s->core->credentials, spec->credentials, spec->n_credentials, f);
+        e = credentials_check(s->core->credentials, spec->credentials, spec->n_credentials, peer,
+                              f);
     }
     if (e == OK) {
         e = find_owner(spec, peer, &owner, f);
