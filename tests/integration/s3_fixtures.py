@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 import s3_server
-from s3_tools import S3Client
+from s3_tools import Proxy, S3Client
 
 MIB = 1 << 20
 
@@ -30,6 +30,14 @@ def server():
 @pytest.fixture
 def s3(server):
     return S3Client(server.endpoint, server.access_key, server.secret_key)
+
+
+@pytest.fixture
+def proxy(server):
+    """Between agents and the server: it counts, and spoils what it is told to."""
+    made = Proxy(server.port)
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -93,6 +93,9 @@ class Proxy:
 
     def __init__(self, upstream_port):
         self.busy = self.cut = self.flip = self.late = self.lie = 0
+        self.region = None  # that requests have to be signed for; others are sent there
+        self.flees = False  # and find it elsewhere then
+        self.redirected = 0
         self.expire_after = None  # parts; then only requests with the accepted key are served
         self.accepted_key = ("no such key", "")
         self.lock = threading.Lock()
@@ -108,8 +111,10 @@ class Proxy:
             def log_message(self, *arguments):
                 pass
 
-            def answer(self, status, text):
+            def answer(self, status, text, headers=None):
                 self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text if self.command != "HEAD" else b"")
@@ -119,6 +124,11 @@ class Proxy:
                 what = proxy.count(self.command, self.path, len(body))
                 if proxy.is_expired(self.headers.get("Authorization", "")):
                     self.answer(400, b"<Error><Code>ExpiredToken</Code><Message>they were good once</Message></Error>")
+                    return
+                region = proxy.elsewhere(self.headers.get("Authorization", ""))
+                if region:
+                    self.answer(301, b"<Error><Code>PermanentRedirect</Code><Message>go there</Message></Error>",
+                                {"x-amz-bucket-region": region})
                     return
                 if what == "busy":
                     self.answer(503, b"<Error><Code>SlowDown</Code><Message>spoilt</Message></Error>")
@@ -171,6 +181,17 @@ class Proxy:
         with self.lock:
             return (self.expire_after is not None and len(self.put) >= self.expire_after
                     and f"Credential={self.accepted_key[0]}/" not in authorization)
+
+    def elsewhere(self, authorization):
+        """The region that the request is sent to; None: it is right here."""
+        with self.lock:
+            if self.region is None or f"/{self.region}/s3/" in authorization:
+                return None
+            told = self.region
+            self.redirected += 1
+            if self.flees:
+                self.region = f"region-{self.redirected}"
+            return told
 
     def count(self, method, path, n_bytes):
         with self.lock:

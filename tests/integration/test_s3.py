@@ -5,8 +5,7 @@ import os
 import shutil
 
 from s3_fixtures import (MIB, assert_store_has, begin, buckets, compare_files, make_tree, rclone,  # noqa: F401
-                         s3, server)
-from s3_tools import Proxy
+                         proxy, s3, server)
 
 ODD_KEYS = [b"plain", b"with space", "\u00fcn\u00efc\u00f6de/\u2603".encode(), b"plus+and%percent&", b"deep/er/key",
             b"k" * 200 + b"/" + b"l" * 255, b"empty"]
@@ -58,72 +57,60 @@ def test_one_object_each_way(begin, s3, buckets):
     assert (cluster.root("b") / "another").read_bytes() == b"just one"
 
 
-def test_odd_keys_from_store_to_store_and_into_a_directory(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint})
-        keys = ODD_KEYS + KEYS_WITHOUT_PATH + [b"m" * 1024, b"marker/"]
+def test_odd_keys_from_store_to_store_and_into_a_directory(begin, proxy, server, s3, buckets):
+    cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint})
+    keys = ODD_KEYS + KEYS_WITHOUT_PATH + [b"m" * 1024, b"marker/"]
+    for key in keys:
+        body = b"" if key in (b"empty", b"marker/") else b"of " + key
+        s3.put(buckets[0], key, body, content_type="text/x-odd", x_amz_meta_colour="blue")
+    for store in ("s3", "other"):  # copied by the store itself; streamed
+        cluster.cp(f"s3://{buckets[0]}/", f"s3+{store}://{buckets[1]}/")
+        assert s3.keys(buckets[1]) == s3.keys(buckets[0])
         for key in keys:
-            body = b"" if key in (b"empty", b"marker/") else b"of " + key
-            s3.put(buckets[0], key, body, content_type="text/x-odd", x_amz_meta_colour="blue")
-        for store in ("s3", "other"):  # copied by the store itself; streamed
-            cluster.cp(f"s3://{buckets[0]}/", f"s3+{store}://{buckets[1]}/")
-            assert s3.keys(buckets[1]) == s3.keys(buckets[0])
-            for key in keys:
-                assert s3.get(buckets[1], key) == s3.get(buckets[0], key), key
-                head = s3.head(buckets[1], key)
-                assert head["x-amz-meta-colour"] == "blue" and head["content-type"] == "text/x-odd", key
-                s3.call("DELETE", buckets[1], key, status=204)
-        target = cluster.root("b") / "tree"
-        cluster.cp(f"s3://{buckets[0]}/", f"b:{target}/", status=3)
-        failed = cluster.show(cluster.flows()[0]["id"])["objects_failed"]
-        assert failed == len(KEYS_WITHOUT_PATH) + 1  # and the one of 1,024 bytes
-        for key in ODD_KEYS:
-            path = os.path.join(os.fsencode(target), key)
-            with open(path, "rb") as file:
-                assert file.read() == (b"" if key == b"empty" else b"of " + key)
-        assert (target / "marker").is_dir()
-    finally:
-        proxy.stop()
+            assert s3.get(buckets[1], key) == s3.get(buckets[0], key), key
+            head = s3.head(buckets[1], key)
+            assert head["x-amz-meta-colour"] == "blue" and head["content-type"] == "text/x-odd", key
+            s3.call("DELETE", buckets[1], key, status=204)
+    target = cluster.root("b") / "tree"
+    cluster.cp(f"s3://{buckets[0]}/", f"b:{target}/", status=3)
+    failed = cluster.show(cluster.flows()[0]["id"])["objects_failed"]
+    assert failed == len(KEYS_WITHOUT_PATH) + 1  # and the one of 1,024 bytes
+    for key in ODD_KEYS:
+        path = os.path.join(os.fsencode(target), key)
+        with open(path, "rb") as file:
+            assert file.read() == (b"" if key == b"empty" else b"of " + key)
+    assert (target / "marker").is_dir()
 
 
-def test_large_objects_from_store_to_store(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint})
-        body = os.urandom(50 * MIB + 3)
-        s3.put(buckets[0], "big", body, content_type="text/x-big")
-        cluster.cp(f"s3://{buckets[0]}/big", f"s3+other://{buckets[1]}/big")
-        assert s3.get(buckets[1], "big") == body
-        assert s3.head(buckets[1], "big")["content-type"] == "text/x-big"
-        assert len(proxy.put) == 4  # of 16 MiB
-    finally:
-        proxy.stop()
+def test_large_objects_from_store_to_store(begin, proxy, server, s3, buckets):
+    cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint})
+    body = os.urandom(50 * MIB + 3)
+    s3.put(buckets[0], "big", body, content_type="text/x-big")
+    cluster.cp(f"s3://{buckets[0]}/big", f"s3+other://{buckets[1]}/big")
+    assert s3.get(buckets[1], "big") == body
+    assert s3.head(buckets[1], "big")["content-type"] == "text/x-big"
+    assert len(proxy.put) == 4  # of 16 MiB
 
 
-def test_a_copy_within_a_store_moves_no_payload(begin, server, s3, buckets, full, scale):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 2})
-        source = cluster.root("a") / "big"
-        size = 5 << 30 if full else 600 * MIB // scale
-        with open(source, "wb") as file:
-            block = os.urandom(16 * MIB)
-            for at in range(0, size, len(block)):
-                file.write((at.to_bytes(8, "little") + block[8:])[:size - at])
-        direct = begin(sites={"a": 1}, volumes=[("a", "data", cluster.root("a"))])
-        direct.cp(f"a:{source}", f"s3://{buckets[0]}/big")
-        s3.put(buckets[0], "small", b"small", content_type="text/x-small")
-        cluster.cp(f"s3://{buckets[0]}/", f"s3://{buckets[1]}/copy/")
-        assert proxy.bytes_up + proxy.bytes_down < MIB
-        assert s3.uploads(buckets[1]) == 0
-        assert s3.head(buckets[1], "copy/small")["content-type"] == "text/x-small"
-        assert int(s3.head(buckets[1], "copy/big")["x-amz-meta-mode"], 8) == 0o100644
-        back = cluster.root("a") / "back"
-        direct.cp(f"s3://{buckets[1]}/copy/big", f"a:{back}")
-        assert not os.system(f"cmp '{source}' '{back}'")
-    finally:
-        proxy.stop()
+def test_a_copy_within_a_store_moves_no_payload(begin, proxy, server, s3, buckets, full, scale):
+    cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 2})
+    source = cluster.root("a") / "big"
+    size = 5 << 30 if full else 600 * MIB // scale
+    with open(source, "wb") as file:
+        block = os.urandom(16 * MIB)
+        for at in range(0, size, len(block)):
+            file.write((at.to_bytes(8, "little") + block[8:])[:size - at])
+    direct = begin(sites={"a": 1}, volumes=[("a", "data", cluster.root("a"))])
+    direct.cp(f"a:{source}", f"s3://{buckets[0]}/big")
+    s3.put(buckets[0], "small", b"small", content_type="text/x-small")
+    cluster.cp(f"s3://{buckets[0]}/", f"s3://{buckets[1]}/copy/")
+    assert proxy.bytes_up + proxy.bytes_down < MIB
+    assert s3.uploads(buckets[1]) == 0
+    assert s3.head(buckets[1], "copy/small")["content-type"] == "text/x-small"
+    assert int(s3.head(buckets[1], "copy/big")["x-amz-meta-mode"], 8) == 0o100644
+    back = cluster.root("a") / "back"
+    direct.cp(f"s3://{buckets[1]}/copy/big", f"a:{back}")
+    assert not os.system(f"cmp '{source}' '{back}'")
 
 
 def peak_rss_mib(cluster):
@@ -136,36 +123,33 @@ def peak_rss_mib(cluster):
     return of("master"), max(of(name) for name in cluster.agents())
 
 
-def test_many_and_large_in_all_directions(begin, server, s3, buckets, full, scale, record_property):
+def test_many_and_large_in_all_directions(begin, proxy, server, s3, buckets, full, scale, record_property):
     """With --full: 2,000 objects of 64 KiB, empty ones, and one of 5 GiB."""
-    proxy = Proxy(server.port)  # the same store under another name: what is copied so is streamed
-    try:
-        cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint}, sites={"a": 2, "b": 1})
-        source, target = cluster.root("a") / "tree", cluster.root("b") / "back"
-        (source / "many").mkdir(parents=True)
-        n, size = (2000, 5 << 30) if full else (400 // scale, 160 * MIB // scale)
-        block = os.urandom(MIB)
-        for i in range(n):
-            (source / "many" / f"{i:05}").write_bytes(i.to_bytes(8, "little") + block[:(64 << 10) - 8])
-            (source / "many" / f"empty {i % 10}").write_bytes(b"")
-        with open(source / "large", "wb") as file:
-            for at in range(0, size, len(block)):
-                file.write(at.to_bytes(8, "little") + block[8:])
-        cluster.cp(f"a:{source}/", f"s3://{buckets[0]}/in/")                       # directory to store
-        cluster.cp(f"s3://{buckets[0]}/in/", f"s3://{buckets[1]}/within/")          # within the store
-        cluster.cp(f"s3://{buckets[1]}/within/", f"s3+other://{buckets[1]}/over/")  # from store to store
-        cluster.cp(f"s3+other://{buckets[1]}/over/", f"b:{target}/")               # and back
-        assert len(list(target.rglob("*"))) == len(list(source.rglob("*")))
-        assert not compare_files(source, target)
-        assert {
-            k.removeprefix(b"within/"): v for k, v in s3.keys(buckets[1], "within/").items()} == {
-            k.removeprefix(b"over/"): v for k, v in s3.keys(buckets[1], "over/").items()}
-        if shutil.which("rclone"):
-            for place in (f"{buckets[0]}/in", f"{buckets[1]}/within", f"{buckets[1]}/over"):
-                done = rclone(server, "check", "--download", str(source), f"c:{place}")
-                assert done.returncode == 0, done.stderr
-        master, agent = peak_rss_mib(cluster)
-        print(f"peak RSS: master {master} MiB, agents {agent} MiB")
-        record_property("peak_rss_mib", f"master {master}, agent {agent}")
-    finally:
-        proxy.stop()
+    # the same store under another name: what is copied so is streamed
+    cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint}, sites={"a": 2, "b": 1})
+    source, target = cluster.root("a") / "tree", cluster.root("b") / "back"
+    (source / "many").mkdir(parents=True)
+    n, size = (2000, 5 << 30) if full else (400 // scale, 160 * MIB // scale)
+    block = os.urandom(MIB)
+    for i in range(n):
+        (source / "many" / f"{i:05}").write_bytes(i.to_bytes(8, "little") + block[:(64 << 10) - 8])
+        (source / "many" / f"empty {i % 10}").write_bytes(b"")
+    with open(source / "large", "wb") as file:
+        for at in range(0, size, len(block)):
+            file.write(at.to_bytes(8, "little") + block[8:])
+    cluster.cp(f"a:{source}/", f"s3://{buckets[0]}/in/")                       # directory to store
+    cluster.cp(f"s3://{buckets[0]}/in/", f"s3://{buckets[1]}/within/")          # within the store
+    cluster.cp(f"s3://{buckets[1]}/within/", f"s3+other://{buckets[1]}/over/")  # from store to store
+    cluster.cp(f"s3+other://{buckets[1]}/over/", f"b:{target}/")               # and back
+    assert len(list(target.rglob("*"))) == len(list(source.rglob("*")))
+    assert not compare_files(source, target)
+    assert {
+        k.removeprefix(b"within/"): v for k, v in s3.keys(buckets[1], "within/").items()} == {
+        k.removeprefix(b"over/"): v for k, v in s3.keys(buckets[1], "over/").items()}
+    if shutil.which("rclone"):
+        for place in (f"{buckets[0]}/in", f"{buckets[1]}/within", f"{buckets[1]}/over"):
+            done = rclone(server, "check", "--download", str(source), f"c:{place}")
+            assert done.returncode == 0, done.stderr
+    master, agent = peak_rss_mib(cluster)
+    print(f"peak RSS: master {master} MiB, agents {agent} MiB")
+    record_property("peak_rss_mib", f"master {master}, agent {agent}")

@@ -3,8 +3,7 @@
 import json
 import os
 
-from s3_fixtures import MIB, begin, buckets, environment, s3, server  # noqa: F401
-from s3_tools import Proxy
+from s3_fixtures import MIB, begin, buckets, environment, proxy, s3, server  # noqa: F401
 
 
 def test_tags_and_the_like_reach_every_object(begin, s3, buckets):
@@ -26,22 +25,18 @@ def test_tags_and_the_like_reach_every_object(begin, s3, buckets):
     assert s3.head(buckets[1], "small")["x-amz-meta-sluice-digest"] == digest
 
 
-def test_tags_are_kept_from_store_to_store(begin, server, s3, buckets):
-    proxy = Proxy(server.port)
-    try:
-        cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint}, sites={"a": 1})
-        tags = {"colour": "blue", "a key": "1+2=3"}
-        for key, body in (("small", b"small"), ("large", os.urandom(33 * MIB)), ("plain", b"plain")):
-            tagging = "colour=blue&a%20key=1%2B2%3D3" if key != "plain" else ""
-            s3.put(buckets[0], key, body, content_type="text/x-tagged", **({"x_amz_tagging": tagging} if tagging else {}))
-        for store in ("s3", "other"):  # copied by the store itself; streamed
-            cluster.cp(f"s3://{buckets[0]}/", f"s3+{store}://{buckets[1]}/{store}/")
-            for key in ("small", "large"):
-                assert s3.tags(buckets[1], f"{store}/{key}") == tags, (store, key)
-                assert s3.head(buckets[1], f"{store}/{key}")["content-type"] == "text/x-tagged"
-            assert s3.tags(buckets[1], f"{store}/plain") == {}
-    finally:
-        proxy.stop()
+def test_tags_are_kept_from_store_to_store(begin, proxy, server, s3, buckets):
+    cluster = begin(stores={"s3": server.endpoint, "other": proxy.endpoint}, sites={"a": 1})
+    tags = {"colour": "blue", "a key": "1+2=3"}
+    for key, body in (("small", b"small"), ("large", os.urandom(33 * MIB)), ("plain", b"plain")):
+        tagging = "colour=blue&a%20key=1%2B2%3D3" if key != "plain" else ""
+        s3.put(buckets[0], key, body, content_type="text/x-tagged", **({"x_amz_tagging": tagging} if tagging else {}))
+    for store in ("s3", "other"):  # copied by the store itself; streamed
+        cluster.cp(f"s3://{buckets[0]}/", f"s3+{store}://{buckets[1]}/{store}/")
+        for key in ("small", "large"):
+            assert s3.tags(buckets[1], f"{store}/{key}") == tags, (store, key)
+            assert s3.head(buckets[1], f"{store}/{key}")["content-type"] == "text/x-tagged"
+        assert s3.tags(buckets[1], f"{store}/plain") == {}
 
 
 def test_what_no_store_takes_is_refused_at_once(begin, buckets):

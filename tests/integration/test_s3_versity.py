@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 import s3_versity
-from s3_fixtures import MIB, assert_store_has, begin, buckets, environment, make_tree, s3  # noqa: F401
+from s3_fixtures import MIB, assert_store_has, begin, buckets, environment, make_tree, proxy, s3  # noqa: F401
 # The same tests, on this module's server.
 from test_s3 import (test_a_copy_within_a_store_moves_no_payload, test_a_tree_goes_to_a_store_and_comes_back,  # noqa: F401
                      test_large_objects_from_store_to_store, test_many_and_large_in_all_directions,
