@@ -85,6 +85,10 @@ static void say(struct s3_call *call, enum err e, const struct s3_error_text *t)
     if (e == ERR_UNAUTHENTICATED) {
         failure_remedy(&call->failure, "renew the credentials of volume '%.60s'",
                        s3_store_name(call->client->store));
+    } else if (call->status == 301 || call->status == 307) {
+        const char *region = http_header(call->exchange, "x-amz-bucket-region");
+        failure_remedy(&call->failure, "set endpoint and region (%.60s?) of volume '%.60s'",
+                       region != NULL ? region : "another", s3_store_name(call->client->store));
     } else if (e == ERR_EXISTS) {
         failure_remedy(&call->failure,
                        "remove it, or let the flow replace it (without if_none_match)");
