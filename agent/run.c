@@ -359,7 +359,8 @@ static enum err describe_source(struct run *r) {
         return OK;
     }
     const struct source_capabilities *c = source_capabilities(r->source);
-    enum err e = task_result_set_text(&r->result->transport, c->transport);
+    const char *no_path = r->lease->control.no_path;
+    enum err e = task_result_set_text(&r->result->transport, no_path ? no_path : c->transport);
     if (e == OK && c->is_agent) {
         e = task_result_set_text(&r->result->source_agent, source_agent_peer_name(r->source));
     }

@@ -176,14 +176,26 @@ static void print_delivered(const Sluice__V1__Flow *flow, FILE *out) {
             time, rate);
 }
 
+// What was not read could not be checked, and is said to be so.
+static void print_checked(const Sluice__V1__Flow *flow, FILE *out) {
+    bool sha = flow->spec && flow->spec->digest == SLUICE__V1__DIGEST_ALGORITHM__SHA_256;
+    const char *algorithm = sha ? "sha256" : "xxh3";
+    if (strstr(flow->transport, "copy-within-store")) {
+        fputs(", copied by the store itself", out);
+    } else if (strstr(flow->transport, "reflink")) {
+        fprintf(out, ", blocks shared where they can be, all else checked (%s)", algorithm);
+    } else {
+        fprintf(out, ", every byte checked (%s)", algorithm);
+    }
+}
+
 void flow_print_summary(const Sluice__V1__Flow *flow, FILE *out) {
     enum flow_outcome outcome = (enum flow_outcome)flow->outcome;
     char count[QUANTITY_MAX];
     fprintf(out, "%s: ", *flow_outcome_name(outcome) ? flow_outcome_name(outcome) : "ended");
     print_delivered(flow, out);
     if (flow->objects_done > flow->objects_skipped) {
-        bool sha = flow->spec && flow->spec->digest == SLUICE__V1__DIGEST_ALGORITHM__SHA_256;
-        fprintf(out, ", every byte checked (%s)", sha ? "sha256" : "xxh3");
+        print_checked(flow, out);
     }
     if (flow->objects_skipped > 0) {
         quantity_format_count(flow->objects_skipped, count);

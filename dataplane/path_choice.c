@@ -8,16 +8,20 @@
 
 enum { REFLINK_MIN_BYTES = 64 << 10 }; // less is written as fast as it is shared
 
-enum transfer_path path_choose(struct path_choice *c, const struct source *source,
-                               const struct sink *sink, uint64_t offset, uint64_t length,
-                               bool to_end) {
-    if (c->reflink_failed || length < REFLINK_MIN_BYTES || !source_capabilities(source)->has_fd ||
-        !sink_capabilities(sink)->has_fd) {
-        return PATH_PLAIN;
+bool path_may_share(const struct path_choice *c, const struct source *source,
+                    const struct sink *sink, uint64_t length) {
+    return !c->reflink_failed && length >= REFLINK_MIN_BYTES &&
+           source_capabilities(source)->has_fd && sink_capabilities(sink)->has_fd;
+}
+
+bool path_share(struct path_choice *c, const struct source *source, const struct sink *sink,
+                uint64_t offset, uint64_t length, bool to_end) {
+    if (!path_may_share(c, source, sink, length)) {
+        return false;
     }
     int from = source_fd(source), to = sink_fd(sink);
     if (from < 0 || to < 0) {
-        return PATH_PLAIN;
+        return false;
     }
     struct file_clone_range range = {
         .src_fd = from,
@@ -26,10 +30,10 @@ enum transfer_path path_choose(struct path_choice *c, const struct source *sourc
         .dest_offset = offset,
     };
     if (ioctl(to, FICLONERANGE, &range) == 0) {
-        return PATH_REFLINK;
+        return true;
     }
     c->reflink_failed = true;
-    return PATH_PLAIN;
+    return false;
 }
 
 bool path_writes_in_turn(int fd) {
@@ -46,9 +50,6 @@ bool path_writes_in_turn(int fd) {
     }
 }
 
-const char *path_name(const struct source *source, enum transfer_path path) {
-    if (path == PATH_REFLINK) {
-        return "reflink-read-hash";
-    }
+const char *path_name(const struct source *source) {
     return source_capabilities(source)->is_remote ? "receive-hash-write" : "read-hash-write";
 }

@@ -23,7 +23,9 @@ struct transfer_control {
     _Atomic uint64_t bytes; // payload moved so far; only grows
     _Atomic uint64_t *kept; // the same, where it outlives the process; NULL: nowhere
     _Atomic uint64_t objects;
-    const char *path; // which way bytes took last, for the log; NULL: none. The stream thread's.
+    // The stream thread's.
+    const char *path;    // which way bytes took last, for the log; NULL: none
+    const char *no_path; // how objects came that no byte was read of; NULL: there were none
 };
 
 struct transfer_options {
@@ -64,8 +66,8 @@ MUST_CHECK enum err transfer_batch(const struct transfer_options *o,
 
 struct transfer_part {
     uint64_t done_bytes;   // from the offset on, whole leaves (or to the object's end)
-    uint8_t *leaf_digests; // owned by the caller: free()
-    size_t n_leaves;
+    uint8_t *leaf_digests; // owned by the caller: free(); NULL: no byte passed through here
+    size_t n_leaves;       // 0 then
     struct receipt receipt;
     bool synced;
 };

@@ -324,8 +324,9 @@ static enum err begin(struct batch *b, const struct object_entry *e, struct fail
     return err;
 }
 
-// The bytes of the open source into a temporary. The source is open afterwards if it fails.
-static enum err move_bytes(struct batch *b, const struct object_entry *e,
+// The bytes of the open source into a temporary, or its blocks (*@ret_shared). The source is open
+// afterwards if it fails.
+static enum err move_bytes(struct batch *b, const struct object_entry *e, bool *ret_shared,
                            struct failure *ret_failure) {
     uint64_t start = clock_mono_us();
     enum err err = begin(b, e, ret_failure);
@@ -336,9 +337,12 @@ static enum err move_bytes(struct batch *b, const struct object_entry *e,
     uint64_t moved = 0;
     leaf_hasher_reset(b->copy.hasher);
     if (e->version.size > 0) {
-        err = transfer_copy_range(&b->copy, 0, e->version.size, true, false, &moved, ret_failure);
+        err = transfer_copy_share(&b->copy, 0, e->version.size, true, ret_shared, ret_failure);
     }
-    if (err == OK && moved != e->version.size) {
+    if (err == OK && e->version.size > 0 && !*ret_shared) {
+        err = transfer_copy_range(&b->copy, 0, e->version.size, false, &moved, ret_failure);
+    }
+    if (err == OK && !*ret_shared && moved != e->version.size) {
         err = failure_set(ret_failure, ERR_SOURCE_CHANGED, "read", e->path, e->path_len,
                           "it has another size than when it was opened");
     }
@@ -358,6 +362,7 @@ static enum err copy_object(struct batch *b, uint32_t index, struct failure *ret
     if (b->objects[index].accept_changed) {
         origin.etag = "";
     }
+    o->control->path = o->control->no_path = PATH_WITHIN_STORE;
     uint64_t start = clock_mono_us();
     err = sink_copy(o->sink, &e, &origin, index, ret_failure);
     o->times->write_us += clock_mono_us() - start;
@@ -397,7 +402,8 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
     found.entry.is_key = listed.is_key;
 
     sink_set_properties(o->sink, found.properties);
-    e = move_bytes(b, &found.entry, ret_failure);
+    bool is_shared = false;
+    e = move_bytes(b, &found.entry, &is_shared, ret_failure);
     struct source_closed closed;
     start = clock_mono_us();
     enum err close_e = source_close(o->source, &closed, e == OK ? ret_failure : NULL);
@@ -405,11 +411,15 @@ static enum err move_object(struct batch *b, uint32_t index, struct failure *ret
     if (e == OK) {
         e = close_e;
     }
-    if (e == OK) {
+    if (e == OK && is_shared) {
+        b->objects[index].bytes = found.entry.version.size;
+    } else if (e == OK) {
         e = check_digests(b, &found, &closed, ret_failure);
     }
     if (e == OK) {
-        sink_set_digest(o->sink, o->digest, &b->objects[index].digest);
+        if (!is_shared) {
+            sink_set_digest(o->sink, o->digest, &b->objects[index].digest);
+        }
         start = clock_mono_us();
         e = sink_stage(o->sink, index, ret_failure);
         o->times->write_us += clock_mono_us() - start;

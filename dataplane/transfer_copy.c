@@ -64,11 +64,11 @@ static size_t read_bytes(const struct transfer_copy *c, uint64_t pos, bool by_le
 // The next bytes: straight to where the sink gathers them, if it does; else they may stay where the
 // source has them.
 static enum err read_next(const struct transfer_copy *c, uint64_t pos, bool by_leaf,
-                          bool is_written, const void **ret_bytes, size_t *ret_len,
-                          uint64_t *ret_hole, struct failure *ret_failure) {
+                          const void **ret_bytes, size_t *ret_len, uint64_t *ret_hole,
+                          struct failure *ret_failure) {
     const struct transfer_options *o = c->options;
     size_t cap = read_bytes(c, pos, by_leaf), room = 0;
-    void *to = is_written ? NULL : sink_room(o->sink, pos, &room);
+    void *to = sink_room(o->sink, pos, &room);
     if (to == NULL) {
         return source_read_in_place(o->source, o->buffer, cap, ret_bytes, ret_len, ret_hole,
                                     ret_failure);
@@ -78,7 +78,7 @@ static enum err read_next(const struct transfer_copy *c, uint64_t pos, bool by_l
 }
 
 static enum err pass_on(struct transfer_copy *c, uint64_t pos, const void *bytes, size_t len,
-                        uint64_t hole, bool is_written, struct failure *ret_failure) {
+                        uint64_t hole, struct failure *ret_failure) {
     const struct transfer_options *o = c->options;
     uint64_t start = clock_mono_us();
     enum err e = hole > 0 ? leaf_hasher_update_zeros(c->hasher, hole)
@@ -88,9 +88,6 @@ static enum err pass_on(struct transfer_copy *c, uint64_t pos, const void *bytes
     }
     uint64_t hashed = clock_mono_us();
     o->times->hash_us += hashed - start;
-    if (is_written) {
-        return OK;
-    }
     e = hole > 0 ? sink_write_hole(o->sink, pos, hole, ret_failure)
                  : sink_write(o->sink, pos, bytes, len, ret_failure);
     o->times->write_us += clock_mono_us() - hashed;
@@ -104,7 +101,7 @@ static void count_moved(struct transfer_control *c, uint64_t bytes) {
     }
 }
 
-enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length, bool to_end,
+enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length,
                              bool by_leaf, uint64_t *ret_moved, struct failure *ret_failure) {
     const struct transfer_options *o = c->options;
     uint64_t *read_us =
@@ -116,9 +113,7 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
     if (e != OK) {
         return e;
     }
-    bool is_written =
-        path_choose(&c->choice, o->source, o->sink, offset, length, to_end) == PATH_REFLINK;
-    o->control->path = path_name(o->source, is_written ? PATH_REFLINK : PATH_PLAIN);
+    o->control->path = path_name(o->source);
     for (;;) {
         if (transfer_is_cancelled(o)) {
             return failure_set(ret_failure, ERR_CANCELLED, "transfer", NULL, 0, NULL);
@@ -129,12 +124,12 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
         const void *bytes;
         size_t len;
         uint64_t hole, start = clock_mono_us();
-        e = read_next(c, pos, by_leaf, is_written, &bytes, &len, &hole, ret_failure);
+        e = read_next(c, pos, by_leaf, &bytes, &len, &hole, ret_failure);
         *read_us += clock_mono_us() - start;
         if (e != OK || (len == 0 && hole == 0)) {
             return e;
         }
-        e = pass_on(c, pos, bytes, len, hole, is_written, ret_failure);
+        e = pass_on(c, pos, bytes, len, hole, ret_failure);
         if (e != OK) {
             return e;
         }
@@ -146,6 +141,21 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
             return OK; // a source knows its end, too; this saves asking
         }
     }
+}
+
+enum err transfer_copy_share(struct transfer_copy *c, uint64_t offset, uint64_t length, bool to_end,
+                             bool *ret_shared, struct failure *ret_failure) {
+    const struct transfer_options *o = c->options;
+    enum err e = sink_check_fence(o->sink, ret_failure);
+    if (e != OK) {
+        return e;
+    }
+    *ret_shared = path_share(&c->choice, o->source, o->sink, offset, length, to_end);
+    if (*ret_shared) {
+        o->control->path = o->control->no_path = PATH_REFLINK;
+        count_moved(o->control, length);
+    }
+    return OK;
 }
 
 size_t transfer_same_leaves(enum hash_algorithm a, const uint8_t *ours, size_t n_ours,

@@ -22,8 +22,12 @@ void transfer_copy_deinit(struct transfer_copy *c);
 // @length bytes, to the open object of the sink. With @by_leaf it stops at the next leaf's end
 // once yield is wanted. *@ret_moved is set also on failure. ERR_CANCELLED.
 MUST_CHECK enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length,
-                                        bool to_end, bool by_leaf, uint64_t *ret_moved,
+                                        bool by_leaf, uint64_t *ret_moved,
                                         struct failure *ret_failure);
+// The open range, which may go @to_end, becomes part of the open object of the sink without
+// being read, if the file system can do that; *@ret_shared says so.
+MUST_CHECK enum err transfer_copy_share(struct transfer_copy *c, uint64_t offset, uint64_t length,
+                                        bool to_end, bool *ret_shared, struct failure *ret_failure);
 
 // How many leaves, from the first on, have the same digest at both ends.
 size_t transfer_same_leaves(enum hash_algorithm a, const uint8_t *ours, size_t n_ours,

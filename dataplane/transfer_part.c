@@ -111,9 +111,7 @@ static enum err move_step(struct part *p, struct step *s, struct failure *ret_fa
         return e;
     }
     uint64_t moved;
-    bool to_end = range.offset + range.length >= p->entry.version.size;
-    e = transfer_copy_range(&p->copy, range.offset, range.length, to_end, true, &moved,
-                            ret_failure);
+    e = transfer_copy_range(&p->copy, range.offset, range.length, true, &moved, ret_failure);
     struct source_closed closed = {0};
     start = clock_mono_us();
     enum err close_e = source_close(o->source, &closed, e == OK ? ret_failure : NULL);
@@ -127,6 +125,30 @@ static enum err move_step(struct part *p, struct step *s, struct failure *ret_fa
     }
     enum err check_e = check_step(p, s, moved, &closed, e == OK ? ret_failure : NULL);
     return e != OK ? e : check_e;
+}
+
+// The whole part at once, where the file system can share blocks. Nothing of it counts if it
+// fails.
+static enum err share_part(struct part *p, uint64_t length, bool *ret_shared,
+                           struct failure *ret_failure) {
+    const struct transfer_options *o = p->options;
+    const struct source_range range = {.offset = p->offset, .length = length};
+    if (!path_may_share(&p->copy.choice, o->source, o->sink, length)) {
+        return OK;
+    }
+    struct source_found found;
+    enum err e = source_expect(o->source, &range, 1, ret_failure);
+    if (e == OK) {
+        e = source_open(o->source, &range, &found, ret_failure);
+    }
+    if (e != OK) {
+        return e;
+    }
+    bool to_end = p->offset + length >= p->entry.version.size;
+    e = transfer_copy_share(&p->copy, p->offset, length, to_end, ret_shared, ret_failure);
+    struct source_closed closed;
+    enum err close_e = source_close(o->source, &closed, e == OK ? ret_failure : NULL);
+    return e != OK ? e : close_e;
 }
 
 static enum err move_steps(struct part *p, struct failure *ret_failure) {
@@ -176,7 +198,7 @@ static bool voids_all(enum err e) {
     return e == ERR_SOURCE_CHANGED || e == ERR_FENCED || e == ERR_DEST_CHANGED;
 }
 
-static enum err move_part(struct part *p, const struct receipt *open,
+static enum err move_part(struct part *p, uint64_t length, const struct receipt *open,
                           struct transfer_part *ret_part, struct failure *ret_failure) {
     const struct transfer_options *o = p->options;
     char temp[TEMP_NAME_SIZE];
@@ -185,8 +207,13 @@ static enum err move_part(struct part *p, const struct receipt *open,
     if (e != OK) {
         return e;
     }
-    e = move_steps(p, ret_failure);
-    uint64_t done = voids_all(e) ? 0 : done_bytes(p);
+    bool is_shared = false;
+    e = share_part(p, length, &is_shared, ret_failure);
+    uint64_t done = e == OK ? length : 0;
+    if (!is_shared) {
+        e = e == OK ? move_steps(p, ret_failure) : e;
+        done = voids_all(e) ? 0 : done_bytes(p);
+    }
     if (done == 0 && e != OK) {
         sink_drop(o->sink);
         return e;
@@ -200,8 +227,10 @@ static enum err move_part(struct part *p, const struct receipt *open,
         return e != OK ? e : close_e; // what could not be synced was not written
     }
     ret_part->done_bytes = done;
-    ret_part->leaf_digests = take_ptr(p->leaf_digests);
-    ret_part->n_leaves = (size_t)((done + LEAF_BYTES - 1) / LEAF_BYTES);
+    if (!is_shared) {
+        ret_part->leaf_digests = take_ptr(p->leaf_digests);
+        ret_part->n_leaves = (size_t)((done + LEAF_BYTES - 1) / LEAF_BYTES);
+    }
     ret_part->receipt = receipt;
     ret_part->synced = sync;
     return e;
@@ -214,7 +243,7 @@ static enum err copy_within_store(const struct transfer_options *o, const struct
     char temp[TEMP_NAME_SIZE];
     struct object_origin origin;
     temp_name(o->flow, e->id, o->major, o->minor, temp);
-    o->control->path = "copy-within-store";
+    o->control->path = o->control->no_path = PATH_WITHIN_STORE;
     enum err err = source_origin(o->source, 0, &origin);
     if (err != OK) {
         return failure_set(ret_failure, err, "copy", e->path, e->path_len, NULL);
@@ -274,7 +303,7 @@ enum err transfer_part(const struct transfer_options *o, uint64_t offset, uint64
         return e;
     }
     p->leaf_digests = take_ptr(digests);
-    e = move_part(p, open, ret_part, ret_failure);
+    e = move_part(p, length, open, ret_part, ret_failure);
     free(p->leaf_digests);
     transfer_copy_deinit(&p->copy);
     return e;

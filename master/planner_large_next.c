@@ -19,6 +19,7 @@ struct folding {
     struct large *large; // counted
     struct hash *hash;
     uint64_t offset; // how far they reach
+    bool no_digest;  // of some parts there are none
     // The parts' receipts, if the sink wants them and they are not too many; the first is left
     // free.
     bool wants_receipts;
@@ -126,7 +127,7 @@ static void put_finish(struct folding *f) {
     large_store(w, l);
     size_t n = hash_digest_bytes(sha ? HASH_SHA256 : HASH_XXH3_128);
     struct large_end end = {.receipts = f->receipts, .n_receipts = f->n_receipts};
-    if (!plan_copies_within_store(pl)) {
+    if (!f->no_digest) {
         end.digest = (struct blob){digest.bytes, n};
     }
     large_put_step(w, l, &row, &end);
@@ -156,6 +157,7 @@ static void on_acks(void *arg, enum err result, const struct ack_row *rows, size
     bool whole = fits;
     for (size_t i = 0; whole && i < n_rows; i++) {
         whole = rows[i].offset == f->offset;
+        f->no_digest = f->no_digest || rows[i].leaves.len == 0;
         hash_update(f->hash, rows[i].leaves.bytes, rows[i].leaves.len);
         f->offset += rows[i].length;
         keep_receipt(f, rows[i].receipt);

@@ -34,6 +34,12 @@ bool plan_copies_within_store(const struct plan *pl) {
            strcmp(source->volume, sink->volume) == 0;
 }
 
+bool plan_may_share_blocks(const struct plan *pl) {
+    const struct place *source = &pl->flow->source, *sink = &pl->flow->sink;
+    return !place_is_store(source) && !place_is_store(sink) &&
+           strcmp(source->site, sink->site) == 0;
+}
+
 // Into an object store, what is not held in memory travels in parts; so does what the store copies
 // within itself and would take long.
 uint64_t plan_large_bytes(const struct plan *pl) {
