@@ -246,7 +246,7 @@ bool plan_may_retry(const struct plan *pl, uint32_t attempts, enum err why);
 void plan_count_retry(struct plan *pl);
 bool plan_skips_identical(const struct plan *pl);
 bool plan_copies_within_store(const struct plan *pl); // no byte passes here: there are no digests
-bool plan_may_share_blocks(const struct plan *pl);     // of parts whose blocks are shared neither
+bool plan_may_share_blocks(const struct plan *pl);    // of parts whose blocks are shared neither
 uint64_t plan_large_bytes(const struct plan *pl);     // objects above this are moved in parts
 // Of an object of that size: how much a part has at most, and what its bounds are multiples of.
 uint64_t plan_part_bytes(const struct plan *pl, uint64_t object_bytes);
