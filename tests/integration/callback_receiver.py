@@ -35,12 +35,16 @@ class Receiver:
                 with receiver.lock:
                     receiver.tried += 1
                     way = receiver.choose()
-                    if way == "take":
+                    if way in ("take", "slow"):
                         receiver.accepted.append(json.loads(body))
                 getattr(self, way)()
 
             def take(self):
                 self.answer(200, b"thanks")
+
+            def slow(self):
+                receiver.leave.wait(0.5)
+                self.take()
 
             def fail(self):
                 self.answer(500, b"not now")
@@ -98,6 +102,12 @@ class Receiver:
         with self.lock:
             seen = {event["id"]: event for event in self.accepted if event["flow"] == flow}
         return [event["event"] for event in seen.values() if event["event"] != "progress"]
+
+    def numbers(self, flow):
+        """Of all the flow's events in the order of their arrival, without repetitions."""
+        with self.lock:
+            ids = dict.fromkeys(event["id"] for event in self.accepted if event["flow"] == flow)
+        return [int(i.rsplit("-", 1)[1]) for i in ids]
 
     def close(self):
         self.leave.set()

@@ -2,6 +2,9 @@
 """Callbacks arrive: at least once, in order for each flow, whoever fails meanwhile."""
 import json
 import random
+import time
+
+import pytest
 
 import trees
 from callback_receiver import Receiver, settings
@@ -56,6 +59,49 @@ def test_every_change_arrives_though_receiver_and_master_fail(start, work):
         assert {"callback_delivered", "callback_failed"} <= {line["event"] for line in lines}
     finally:
         receiver.close()
+
+
+def outage(start, work, seconds, **more):
+    """A receiver that answers 500 for so long, and then fails half the time and is slow half of the rest."""
+    chance = random.Random(7)
+    begun = []
+
+    def choose():
+        begun.append(time.monotonic())
+        return "fail" if begun[-1] - begun[0] < seconds else chance.choice(["take", "slow", "fail", "fail"])
+
+    receiver = Receiver(choose)
+    try:
+        cluster = start(settings=settings(work, **more))
+        expected = {}
+        for i in range(4):
+            flow = cluster.submit(*tree(cluster, f"t{i}"), "--callback", receiver.url)
+            expected[flow] = ["started", "completed"]
+        waits = cluster.submit(*tree(cluster, "later"), "--callback", receiver.url, "--not-before", "+10h")
+        for command in ("suspend", "resume", "suspend", "cancel"):
+            cluster.json(command, waits)
+        expected[waits] = ["started", "suspended", "started", "suspended", "terminated"]
+        cluster.until(lambda: all(receiver.events(flow) == events for flow, events in expected.items()),
+                      f"all callbacks: {expected}")
+        for flow in expected:
+            numbers = receiver.numbers(flow)
+            assert numbers == sorted(numbers), numbers
+        tried_in_vain = sum(at - begun[0] < seconds for at in begun)
+        assert tried_in_vain >= len(expected)
+        assert cluster.sluice("callbacks", "--json").stdout == b""  # nothing was given up
+        return tried_in_vain / len(expected)
+    finally:
+        receiver.close()
+
+
+def test_an_outage_of_the_receiver_passes(start, work):
+    outage(start, work, 2)
+
+
+@pytest.mark.large
+def test_a_minute_of_errors_passes_with_the_delays_that_are_the_default(start, work):
+    attempts = outage(start, work, 60, backoff="1s", backoff_max="60s", timeout="10s", attempts="20")
+    assert attempts <= 12  # 1 + 2 + 4 + 8 + 16 + 32 s, and each may be half of that
 
 
 def test_what_nobody_takes_is_given_up_and_the_next_goes_on(start, work):
