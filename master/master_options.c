@@ -27,6 +27,7 @@ static const struct master_options defaults = {
     .flows_active = 32,
     .tasks_in_memory = 100000,
     .tasks_per_flow = 1000,
+    .spec_bytes_per_flow = 8 << 20, // a hundred batches of a thousand objects
     .watchers = 1000,
     .agents = 10000,
     .task_retries = 5,
@@ -142,7 +143,7 @@ static enum err read_limits(struct config_node *n, struct master_options *o, str
         }
         *numbers[i].value = (uint32_t)value;
     }
-    return OK;
+    return config_u64(limits, "spec_bytes_per_flow", 64 << 10, GIB, &o->spec_bytes_per_flow, f);
 }
 
 static enum err read_sizes(struct config_node *n, struct master_options *o, struct failure *f) {

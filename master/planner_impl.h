@@ -28,8 +28,6 @@ enum {
     LIST_MAX_DIRECTORIES = 64,
     PARTS_AHEAD = 256, // PART tasks of one object at a time
     LOAD_MAX = 64,     // tasks loaded at a time
-    // Of a flow, in memory: a hundred batches of a thousand objects.
-    SPECS_MAX_BYTES = 8 << 20,
     DIRMETA_TASKS = 8, // at a time
 };
 
@@ -161,8 +159,7 @@ struct plan {
     int64_t abandon_deadline_ms; // without progress
     int64_t abandon_enters_ms;   // mono; leases of earlier terms are closed then; 0: it has
     uint32_t wanted;
-    size_t n_tasks;    // in memory
-    size_t spec_bytes; // of these
+    size_t n_tasks; // in memory
     size_t n_lists;
     size_t n_pending;           // commits and questions on their way
     uint64_t n_commits;         // ever begun

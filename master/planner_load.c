@@ -17,7 +17,6 @@ void planned_task_free(struct planned_task *t) {
     hash_index_remove(&pl->planner->tasks, &t->by_id);
     DL_DELETE(pl->tasks, t);
     pl->n_tasks--;
-    pl->spec_bytes -= t->spec_bytes;
     if (t->large != NULL) {
         large_unref(t->large);
     }
@@ -210,7 +209,6 @@ static struct planned_task *task_new(struct plan *pl, const struct task_row *row
     DL_APPEND(pl->tasks, t);
     pl->n_tasks++;
     t->spec_bytes = row->spec.len;
-    pl->spec_bytes += t->spec_bytes;
     bool ok = true;
     for (size_t i = 0; i < row->n_leases && ok; i++) {
         ok = lease_add(t, row->leases[i].epoch, row->leases[i].agent) == OK;
@@ -239,12 +237,23 @@ static void load_later(struct plan *pl) {
     planner_arm(pl->planner, planner_mono_ms(pl->planner) + FULL_RETRY_MS);
 }
 
+// Of those that nobody has. What agents hold is bounded by their slots, and does not count: however
+// many agents there are, there is something for the next one.
+static size_t waiting_spec_bytes(const struct plan *pl) {
+    size_t bytes = 0;
+    const struct planned_task *t;
+    DL_FOREACH(pl->tasks, t) {
+        const struct lease *last = t->n_leases > 0 ? &t->leases[t->n_leases - 1] : NULL;
+        if (!t->concluded && (last == NULL || lease_is_closed(pl->planner, t->row.task_id, last))) {
+            bytes += t->spec_bytes;
+        }
+    }
+    return bytes;
+}
+
 // False: the scheduler takes no more for now.
 static bool add_task(struct plan *pl, const struct task_row *row) {
     struct core *core = pl->planner->core;
-    if (pl->spec_bytes > SPECS_MAX_BYTES) {
-        return false;
-    }
     struct planned_task *t = task_new(pl, row);
     if (t == NULL) {
         log_event(LOG_ERROR, "task_not_loaded", LOG_STR("flow", pl->id),
@@ -283,11 +292,14 @@ static void on_tasks(void *arg, enum err result, const struct tasks_answer *a) {
         return;
     }
     bool took_all = result == OK;
+    size_t spec_bytes = waiting_spec_bytes(pl);
     for (size_t i = 0; i < a->n_rows && took_all; i++) {
         if (pl->outdated && a->rows[i].object != 0) {
             pl->load_again = true;
         } else if (planner_task(p, a->rows[i].task_id) == NULL && is_current(pl, &a->rows[i])) {
-            took_all = add_task(pl, &a->rows[i]);
+            took_all =
+                spec_bytes <= p->core->options->spec_bytes_per_flow && add_task(pl, &a->rows[i]);
+            spec_bytes += a->rows[i].spec.len;
         }
     }
     bool exhausted = took_all && !a->more;

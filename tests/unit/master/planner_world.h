@@ -81,6 +81,7 @@ struct world {
     // odds of an accident in a turn, one in so many; 0: never
     int odds_agent, odds_master, odds_reboot, odds_yield;
     int page_entries;
+    size_t hold_batches;      // nobody works on one until so many tasks are in memory
     uint64_t n_turns, budget; // of accidents
     int64_t ahead_ms;         // how long the database has had something to do, by our clock
     // what happened
@@ -386,6 +387,7 @@ static int world_set_up(void **state) {
                                          .park_ms = 60000,
                                          .part_bytes = 2 * LEAF,
                                          .large_bytes = 3 * LEAF,
+                                         .spec_bytes_per_flow = 8 << 20,
                                          .task_retries = 5,
                                          .retries_per_flow = 1000000};
     w->chance = 42;

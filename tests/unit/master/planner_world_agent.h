@@ -245,6 +245,11 @@ static void agent_turn(struct world *w, struct sim_agent *a, int64_t now_ms) {
     int slot = (int)chance(w, RUNNING_MAX);
     if (a->running[slot] != NULL) {
         Sluice__V1__TaskKind kind = a->running[slot]->spec->kind;
+        const struct plan *pl = w->flow.plan;
+        if (kind == SLUICE__V1__TASK_KIND__BATCH && pl != NULL && pl->n_tasks < w->hold_batches) {
+            return;
+        }
+        w->hold_batches = kind == SLUICE__V1__TASK_KIND__BATCH ? 0 : w->hold_batches;
         bool can = kind == SLUICE__V1__TASK_KIND__BATCH || kind == SLUICE__V1__TASK_KIND__PART;
         if (can && happens(w, w->odds_yield)) {
             a->running[slot]->yields = true;

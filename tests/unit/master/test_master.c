@@ -39,6 +39,7 @@ static void set_options(struct master_options *o, const char *state_dir) {
                                  .flows_active = 2,
                                  .tasks_in_memory = 1000,
                                  .tasks_per_flow = 100,
+                                 .spec_bytes_per_flow = 1 << 20,
                                  .watchers = 10,
                                  .agents = 10,
                                  .task_retries = 3,

@@ -206,6 +206,16 @@ static void what_is_given_back_goes_on_elsewhere(void **state) {
     assert_int_equal(w->flow.progress.bytes_resent, 0);
 }
 
+static void however_little_may_wait_in_memory_every_agent_has_work(void **state) {
+    struct world *w = *state;
+    big_tree(w);
+    w->options.spec_bytes_per_flow = 1; // one task waits
+    w->hold_batches = AGENTS * SLOTS;
+    world_run(w);
+    assert_exact(w);
+    assert_int_equal(w->hold_batches, 0);
+}
+
 static void killed_agents_leave_nothing_behind(void **state) {
     struct world *w = *state;
     big_tree(w);
@@ -303,6 +313,7 @@ int main(void) {
         TEST(an_unreadable_root_fails_the_flow),
         TEST(a_source_that_changed_begins_again),
         TEST(what_is_given_back_goes_on_elsewhere),
+        TEST(however_little_may_wait_in_memory_every_agent_has_work),
         TEST(killed_agents_leave_nothing_behind),
         TEST(killed_masters_lose_nothing),
         TEST(masters_and_agents_may_be_killed_at_once),
