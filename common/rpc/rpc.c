@@ -66,6 +66,9 @@ void rpc_free(struct rpc *r) {
         grpc_call_unref(r->call);
     }
     if (r->server != NULL) {
+        if (r->counted) {
+            rpc_server_call_over(r->server);
+        }
         rpc_server_unref(r->server);
     }
     free(r);

@@ -97,6 +97,11 @@ void rpc_server_add(struct rpc_server *s, const struct rpc_method *m, void *user
 MUST_CHECK enum err rpc_server_listen(struct rpc_server *s, const char *addr,
                                       const struct rpc_tls *tls, int *ret_port,
                                       struct failure *ret_failure);
+// Before start: more calls than so many at a time, of whichever method, are refused with ERR_FULL,
+// and @setting is what the failure says to raise. 0, the default: no limit.
+void rpc_server_limit_calls(struct rpc_server *s, uint32_t max, const char *setting);
+// Calls that are open, and how many were refused so far. Any thread.
+void rpc_server_count_calls(const struct rpc_server *s, uint32_t *ret_open, uint64_t *ret_refused);
 void rpc_server_start(struct rpc_server *s);
 // Refuses new calls, cancels those still open after @grace_ms, then calls @done on loops[0].
 void rpc_server_drain(struct rpc_server *s, int64_t grace_ms, void (*done)(void *), void *arg);

@@ -52,7 +52,8 @@ struct rpc {
         bool last_sent; // ... and its end is on its way
     } out;
 
-    bool dead; // the peer is gone or the status has come: nothing can be sent
+    bool counted; // server: among the calls that are open
+    bool dead;    // the peer is gone or the status has come: nothing can be sent
     int cancelled;
     grpc_status_code status;
     grpc_slice detail;
@@ -75,6 +76,7 @@ ProtobufCMessage *rpc_take_message(struct rpc *r);
 // Server: those who may still use it; the last reference dropped ends a drain.
 void rpc_server_ref(struct rpc_server *s);
 void rpc_server_unref(struct rpc_server *s);
+void rpc_server_call_over(struct rpc_server *s); // one that was counted
 struct loop *const *rpc_server_loops(const struct rpc_server *s, size_t *ret_n);
 bool rpc_server_has_service(const struct rpc_server *s, const char *name);
 // @fn(@arg) in rpc_server_free(), to free what a built-in service has allocated.

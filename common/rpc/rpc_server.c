@@ -20,6 +20,8 @@ enum {
     KEEPALIVE_MS = 10000, // a silent client is noticed after this and the time-out
     KEEPALIVE_TIMEOUT_MS = 5000,
     MIN_PING_INTERVAL_MS = 200, // agents may ping this often
+    HANDSHAKE_TIMEOUT_MS = 10000,
+    IDLE_MS = 600000, // a connection without a call is closed; whoever has one connects again
     LISTENERS_MAX = 4,
 };
 
@@ -46,8 +48,12 @@ struct rpc_server {
     void *tls_states[LISTENERS_MAX];
     size_t n_tls_states;
     bool started;
+    const char *max_calls_setting;
+    uint32_t max_calls; // 0: no limit
     // Any thread. Calls, and the drain until it has begun and its event has come.
     _Atomic size_t n_refs;
+    _Atomic uint32_t n_calls;
+    _Atomic uint64_t n_refused;
     // Loop 0.
     struct event on_drained;
     struct loop_timer *grace;
@@ -71,6 +77,8 @@ static grpc_server *create_server(void) {
         int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, RPC_MAX_MESSAGE_BYTES),
         int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, MAX_CONCURRENT_STREAMS),
         int_arg(GRPC_ARG_MAX_METADATA_SIZE, MAX_METADATA_BYTES),
+        int_arg(GRPC_ARG_MAX_CONNECTION_IDLE_MS, IDLE_MS),
+        int_arg(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS),
         int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
@@ -159,6 +167,41 @@ static struct served_method *find_method(const struct rpc_server *s, grpc_slice 
         }
     }
     return NULL;
+}
+
+// ---- the limit of calls ----
+
+void rpc_server_limit_calls(struct rpc_server *s, uint32_t max, const char *setting) {
+    s->max_calls = max;
+    s->max_calls_setting = setting;
+}
+
+void rpc_server_count_calls(const struct rpc_server *s, uint32_t *ret_open, uint64_t *ret_refused) {
+    *ret_open = atomic_load(&s->n_calls);
+    *ret_refused = atomic_load(&s->n_refused);
+}
+
+void rpc_server_call_over(struct rpc_server *s) {
+    atomic_fetch_sub(&s->n_calls, 1);
+}
+
+// False: it is one too many.
+static bool count_call(struct rpc_server *s, struct rpc *r) {
+    if (atomic_fetch_add(&s->n_calls, 1) >= s->max_calls && s->max_calls > 0) {
+        atomic_fetch_sub(&s->n_calls, 1);
+        atomic_fetch_add(&s->n_refused, 1);
+        return false;
+    }
+    r->counted = true;
+    return true;
+}
+
+static void refuse_call(struct rpc *r) {
+    struct failure f = {0};
+    (void)failure_set(&f, ERR_FULL, "call", NULL, 0, "%u calls are open, and no more are allowed",
+                      r->server->max_calls);
+    failure_remedy(&f, "call again later, or raise %s", r->server->max_calls_setting);
+    rpc_finish_failure(r, &f);
 }
 
 // ---- for the built-in services ----
@@ -309,14 +352,17 @@ static void call_started(struct event *e, bool ok) {
     accept_next(s, r->loop);
     r->pending = 1; // this event
     r->deadline = r->details.deadline;
-    const struct served_method *m = find_method(s, r->details.method);
+    bool has_room = count_call(s, r);
+    const struct served_method *m = has_room ? find_method(s, r->details.method) : NULL;
     r->method = m != NULL ? m->method : &unknown_method;
     r->method_user = m != NULL ? m->user : NULL;
 
     grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
     op.data.recv_close_on_server.cancelled = &r->cancelled;
     rpc_batch(r, &op, 1, &r->on_end);
-    if (m == NULL) {
+    if (!has_room) {
+        refuse_call(r);
+    } else if (m == NULL) {
         rpc_finish(r, GRPC_STATUS_UNIMPLEMENTED, "no such method");
     } else {
         if (r->method->opened != NULL) {

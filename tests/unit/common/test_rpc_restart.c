@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Servers that come and go, and servers on several loops.
+// Servers that come and go, servers on several loops, and one that has enough.
 #include "common/cleanup.h"
 #include "common/rpc/rpc.h"
 #include "sluice/v1/flow_service.pb-c.h"
@@ -41,6 +41,17 @@ static const struct rpc_method get_flow_method = {.path = "/sluice.v1.FlowServic
                                                       &sluice__v1__get_flow_request__descriptor,
                                                   .message = get_flow};
 
+// Answers, and the call stays open.
+static void hold(struct rpc *r, const ProtobufCMessage *m) {
+    Sluice__V1__Flow flow = SLUICE__V1__FLOW__INIT;
+    (void)m;
+    rpc_send(r, &flow.base);
+}
+
+static const struct rpc_method held_method = {.path = "/sluice.v1.FlowService/Hold",
+                                              .input = &sluice__v1__get_flow_request__descriptor,
+                                              .message = hold};
+
 static void give_up(struct rpc *r, const ProtobufCMessage *m) {
     (void)m;
     rpc_cancel(r);
@@ -56,7 +67,7 @@ static void *run(void *loop) {
     return NULL;
 }
 
-static void begin(struct running *x, int port) {
+static void begin_limited(struct running *x, int port, uint32_t max_calls) {
     struct failure f;
     char addr[LOOPBACK_SIZE];
     *x = (struct running){0};
@@ -66,12 +77,18 @@ static void begin(struct running *x, int port) {
     x->server = rpc_server_new(x->loops, N_LOOPS);
     rpc_server_add(x->server, &get_flow_method, x);
     rpc_server_add(x->server, &given_up_method, x);
+    rpc_server_add(x->server, &held_method, x);
+    rpc_server_limit_calls(x->server, max_calls, "limits.calls");
     own_loopback(port, addr);
     assert_ok(rpc_server_listen(x->server, addr, NULL, &x->port, &f));
     rpc_server_start(x->server);
     for (size_t i = 0; i < N_LOOPS; i++) {
         assert_int_equal(pthread_create(&x->threads[i], NULL, run, x->loops[i]), 0);
     }
+}
+
+static void begin(struct running *x, int port) {
+    begin_limited(x, port, 0);
 }
 
 static void drained(void *arg) {
@@ -191,10 +208,69 @@ static void a_server_that_gives_a_call_up_is_unreachable(void **state) {
     end(&x);
 }
 
+// ---- one that has enough ----
+
+static void stop_waiting(struct rpc *r, const ProtobufCMessage *m) {
+    struct waiting *w = rpc_user(r);
+    (void)m;
+    loop_stop(w->loop);
+}
+
+static const struct rpc_method holding_method = {.path = "/sluice.v1.FlowService/Hold",
+                                                 .input = &sluice__v1__flow__descriptor,
+                                                 .message = stop_waiting,
+                                                 .closed = closed};
+
+static enum err get_flow_once(struct rpc_channel *c, struct failure *f) {
+    Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    enum err e = rpc_unary(c, get_flow_method.path, &q.base, &sluice__v1__flow__descriptor,
+                           TIMEOUT_MS, &reply, f);
+    if (e == OK) {
+        protobuf_c_message_free_unpacked(reply, NULL);
+    }
+    return e;
+}
+
+static void a_call_too_many_is_refused_until_another_has_ended(void **state) {
+    struct running x;
+    struct failure f = {0};
+    char addr[LOOPBACK_SIZE];
+    uint32_t n_open;
+    uint64_t n_refused;
+    Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
+    (void)state;
+    begin_limited(&x, 0, 1);
+    own_loopback(x.port, addr);
+    struct rpc_channel *c = rpc_channel_new(addr, NULL);
+    struct waiting w = {.loop = loop_new()};
+    struct rpc *r = rpc_call(w.loop, c, &holding_method, TIMEOUT_MS, true, &w);
+    rpc_send(r, &q.base);
+    rpc_half_close(r);
+    loop_run(w.loop); // until it is answered; it stays open
+    assert_err(get_flow_once(c, &f), ERR_FULL);
+    assert_non_null(strstr(f.message, "1 calls are open"));
+    assert_non_null(strstr(f.remedy, "limits.calls"));
+    rpc_server_count_calls(x.server, &n_open, &n_refused);
+    assert_int_equal(n_open, 1);
+    assert_int_equal(n_refused, 1);
+    rpc_cancel(r);
+    loop_run(w.loop); // until it is over here
+    loop_free(w.loop);
+    enum err e;
+    do { // and there
+        e = get_flow_once(c, &f);
+    } while (e == ERR_FULL);
+    assert_ok(e);
+    rpc_channel_free(c);
+    end(&x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_channel_finds_a_server_that_came_back),
         cmocka_unit_test(a_server_that_gives_a_call_up_is_unreachable),
+        cmocka_unit_test(a_call_too_many_is_refused_until_another_has_ended),
         cmocka_unit_test(calls_of_many_clients_are_spread_over_the_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
