@@ -49,6 +49,15 @@ json_t *agent_to_json(const Sluice__V1__AgentInfo *a) {
     return fields_end(&f);
 }
 
+json_t *limit_to_json(const Sluice__V1__Limit *limit) {
+    struct fields f = fields_begin();
+    fields_text(&f, "name", limit->name);
+    fields_u64(&f, "now", limit->now);
+    fields_u64(&f, "limit", limit->limit);
+    fields_u64(&f, "refused", limit->refused);
+    return fields_end(&f);
+}
+
 static void volume_print(const Sluice__V1__VolumeInfo *v, FILE *out) {
     char free_text[QUANTITY_MAX];
     quantity_format_bytes((double)v->bytes_free, free_text);

@@ -75,6 +75,7 @@ int run_retry(const struct invocation *inv);
 int run_callbacks(const struct invocation *inv);
 int run_credentials(const struct invocation *inv);
 int run_agents(const struct invocation *inv);
+int run_limits(const struct invocation *inv);
 int run_drain(const struct invocation *inv);
 int run_undrain(const struct invocation *inv);
 

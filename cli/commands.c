@@ -275,6 +275,18 @@ const struct command commands[] = {
         .run = run_agents,
     },
     {
+        .name = "limits",
+        .arguments = "",
+        .summary = "what clients and agents can make grow, how far it has, and what was refused",
+        .about = "Each is a setting below `limits:` in the master's configuration. With --json, "
+                 "one object a\n"
+                 "line.\n",
+        .options = NULL,
+        .example = "sluice limits",
+        .exit_codes = usual_exit_codes,
+        .run = run_limits,
+    },
+    {
         .name = "drain",
         .arguments = "AGENT",
         .min_args = 1,

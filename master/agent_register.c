@@ -271,6 +271,9 @@ void agent_register(struct agent_session *s, const Sluice__V1__Register *m) {
     if (e == OK && (e = agent_get(s->agents, m->agent, &a)) != OK) {
         (void)failure_set(&f, e, "register", m->agent, strlen(m->agent),
                           e == ERR_FULL ? "the cluster has as many agents as it may" : NULL);
+        if (e == ERR_FULL) {
+            failure_remedy(&f, "raise limits.agents of the master");
+        }
     }
     if (e == OK) {
         e = check_rival(a, m, &f);

@@ -2,6 +2,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "master/agents_impl.h"
+#include "master/limits.h"
 #include "master/volume_proof.h"
 
 #include <stdlib.h>
@@ -116,6 +117,7 @@ enum err agent_get(struct agents *as, const char *name, struct agent **ret_agent
         return OK;
     }
     if (as->n_all >= as->core->options->agents && !forget_one(as)) {
+        as->n_refused++;
         return ERR_FULL;
     }
     a = calloc(1, sizeof(*a));
@@ -190,6 +192,10 @@ enum err agents_drain(struct agents *as, const char *agent, bool draining,
 
 size_t agents_connected(const struct agents *as) {
     return as->n_connected;
+}
+
+void agents_limit(const struct agents *as, struct limit_use *ret_use) {
+    *ret_use = (struct limit_use){"agents", as->n_all, as->core->options->agents, as->n_refused};
 }
 
 void agents_say_goodbye(struct agents *as) {

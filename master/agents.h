@@ -44,6 +44,8 @@ void agents_loop_runs(struct agents *a);
 // The same message to all that are connected. How many.
 size_t agents_tell(struct agents *a, Sluice__V1__MasterMessage *m);
 size_t agents_connected(const struct agents *a);
-void agents_say_goodbye(struct agents *a); // the master stops
+struct limit_use;
+void agents_limit(const struct agents *a, struct limit_use *ret_use); // those known, also if away
+void agents_say_goodbye(struct agents *a);                            // the master stops
 
 #endif

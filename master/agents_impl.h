@@ -97,6 +97,7 @@ struct agents {
     struct hash_index by_name;
     struct agent *all;
     size_t n_all, n_connected;
+    uint64_t n_refused; // for want of room
     struct agent_session *sessions;
     struct listing *listings; // agent_list.c's
     struct volume_proofs *proofs;

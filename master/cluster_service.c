@@ -3,6 +3,7 @@
 #include "master/agents.h"
 #include "master/core.h"
 #include "master/flow.h"
+#include "master/limits.h"
 #include "master/services.h"
 
 #include <string.h>
@@ -27,6 +28,8 @@ static void on_closed(struct rpc *r, const struct rpc_status *status) {
 static void get_cluster(struct rpc *r, const ProtobufCMessage *message) {
     struct core *c = rpc_server_user(r);
     uint8_t key[SIGNING_KEY_BYTES];
+    struct limit_use uses[LIMITS_COUNT];
+    Sluice__V1__Limit limits[LIMITS_COUNT], *pointers[LIMITS_COUNT];
     Sluice__V1__Cluster m = SLUICE__V1__CLUSTER__INIT;
     char version[] = SLUICE_VERSION;
     (void)message;
@@ -37,6 +40,17 @@ static void get_cluster(struct rpc *r, const ProtobufCMessage *message) {
     flows_count(c->flows, &m.flows_queued, &m.flows_active);
     signing_key_public(c->key, key);
     m.ticket_public_key = (ProtobufCBinaryData){sizeof key, key};
+    limits_look(c, uses);
+    for (size_t i = 0; i < LIMITS_COUNT; i++) {
+        sluice__v1__limit__init(&limits[i]);
+        limits[i].name = (char *)(uintptr_t)uses[i].name;
+        limits[i].now = uses[i].now;
+        limits[i].limit = uses[i].limit;
+        limits[i].refused = uses[i].refused;
+        pointers[i] = &limits[i];
+    }
+    m.n_limits = LIMITS_COUNT;
+    m.limits = pointers;
     reply(r, &m.base);
 }
 

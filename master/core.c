@@ -6,6 +6,7 @@
 #include "master/credentials.h"
 #include "master/database.h"
 #include "master/flow.h"
+#include "master/limits.h"
 #include "master/planner.h"
 #include "master/scheduler.h"
 #include "master/standby.h"
@@ -71,6 +72,9 @@ static enum err make_parts(struct core *c) {
     if (e == OK) {
         e = credentials_new(c, &c->credentials);
     }
+    if (e == OK) {
+        e = limits_new(c, &c->limits);
+    }
     return e;
 }
 
@@ -108,6 +112,7 @@ void core_free(struct core *c) {
     }
     // Closed already by a clean stop; what a failed start left is closed here.
     database_close(c->database);
+    limits_free(c->limits);
     callbacks_free(c->callbacks);
     planner_free(c->planner); // lets go of the flows
     flows_free(c->flows);

@@ -16,7 +16,9 @@ struct credentials;
 struct database;
 struct database_place;
 struct flows;
+struct limits;
 struct planner;
+struct rpc_server;
 struct scheduler;
 
 struct core {
@@ -29,6 +31,7 @@ struct core {
     int64_t reconcile_until_ms; // mono; agents report leases of earlier terms; 0: there are none
     bool stopping;              // nothing new begins
     struct signing_key *key;    // signs tickets; kept in the state directory
+    struct rpc_server *server;  // NULL until it is made
     struct database *database;
     struct flows *flows;             // flow.h
     struct planner *planner;         // planner.h
@@ -36,6 +39,7 @@ struct core {
     struct agents *agents;           // agents.h
     struct callbacks *callbacks;     // callbacks.h; NULL: they are off
     struct credentials *credentials; // credentials.h
+    struct limits *limits;           // limits.h
     struct {                         // core_dispatch()'s
         struct loop_timer *wake;
         bool busy;

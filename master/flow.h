@@ -9,6 +9,7 @@
 #include "common/failure.h"
 #include "common/flow_state.h"
 #include "common/ident.h"
+#include "master/limits.h"
 #include "master/place.h"
 #include "sluice/v1/flow_service.pb-c.h"
 
@@ -72,13 +73,15 @@ void flows_free(struct flows *f);
 void flows_load(struct flows *f, void (*done)(void *arg, const struct failure *failure), void *arg);
 // The master stops: nothing new begins, callers that wait are told, watchers are sent home.
 void flows_stop(struct flows *f);
+// flows_queued, flows_active and watchers, in this order.
+void flows_limits(const struct flows *f, struct limit_use ret_uses[3]);
 void flows_count(const struct flows *f, uint32_t *ret_queued, uint32_t *ret_active);
 struct flow *flows_find(struct flows *f, const char *id); // NULL: not in memory (perhaps stored)
 
 // ---- for the services ----
 // Room for one more? ERR_FULL: the queue is full; ERR_DATABASE: nothing can be stored now;
 // ERR_AGAIN: the master stops.
-MUST_CHECK enum err flows_admit(const struct flows *f, struct failure *ret_failure);
+MUST_CHECK enum err flows_admit(struct flows *f, struct failure *ret_failure);
 // A new flow from here to there, in no table yet. Takes the spec, also if it fails
 // (ERR_NO_MEMORY).
 MUST_CHECK enum err flow_new(struct core *c, Sluice__V1__FlowSpec *take_spec, struct flow **ret_f);

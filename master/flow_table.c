@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "master/database.h"
 #include "master/flow_row.h"
+#include "master/limits.h"
 #include "master/watch.h"
 
 #include <stdlib.h>
@@ -127,6 +128,14 @@ void flows_count(const struct flows *fl, uint32_t *ret_queued, uint32_t *ret_act
     *ret_active = fl->n_active;
 }
 
+void flows_limits(const struct flows *fl, struct limit_use ret_uses[3]) {
+    const struct master_options *o = fl->core->options;
+    ret_uses[0] =
+        (struct limit_use){"flows_queued", fl->n_queued, o->flows_queued, fl->n_flows_refused};
+    ret_uses[1] = (struct limit_use){"flows_active", fl->n_active, o->flows_active, 0};
+    ret_uses[2] = (struct limit_use){"watchers", fl->n_watches, o->watchers, fl->n_watches_refused};
+}
+
 static bool may_begin(const struct flow_entry *e, int64_t wall_ms) {
     return e->stored && !e->begun && !e->ending && !e->ended && e->flow.state == FLOW_STARTED &&
            e->flow.holders == 0 && e->after_open == 0 && e->flow.spec->not_before_ms <= wall_ms;
@@ -160,7 +169,7 @@ void flows_start_waiting(struct flows *fl) {
     }
 }
 
-enum err flows_admit(const struct flows *fl, struct failure *ret_failure) {
+enum err flows_admit(struct flows *fl, struct failure *ret_failure) {
     if (fl->core->stopping) {
         return failure_set(ret_failure, ERR_AGAIN, "submit", NULL, 0, "the master is stopping");
     }
@@ -169,6 +178,7 @@ enum err flows_admit(const struct flows *fl, struct failure *ret_failure) {
         return ret_failure->err;
     }
     if (fl->n_queued >= fl->core->options->flows_queued) {
+        fl->n_flows_refused++;
         enum err e = failure_set(ret_failure, ERR_FULL, "submit", NULL, 0,
                                  "%u flows are queued, and no more are allowed", fl->n_queued);
         failure_remedy(ret_failure,

@@ -65,6 +65,7 @@ struct flows {
     struct flow_entry *by_id; // uthash
     struct loop_timer *tick;
     uint32_t n_queued, n_active, n_watches;
+    uint64_t n_flows_refused, n_watches_refused; // for want of room
     bool stopping;
     bool in_trouble;
     struct failure trouble; // the database's

@@ -58,6 +58,8 @@ static enum err serve(struct master *m, struct failure *f) {
     if (m->server == NULL) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }
+    m->core->server = m->server;
+    rpc_server_limit_calls(m->server, o->calls, "limits.calls");
     flow_service_add(m->server, m->core);
     callback_service_add(m->server, m->core);
     cluster_service_add(m->server, m->core);

@@ -27,9 +27,10 @@ static const struct master_options defaults = {
     .flows_active = 32,
     .tasks_in_memory = 100000,
     .tasks_per_flow = 1000,
-    .spec_bytes_per_flow = 8 << 20, // a hundred batches of a thousand objects
+    .spec_bytes_per_flow = 4 << 20, // fifty batches of a thousand objects
     .watchers = 1000,
     .agents = 10000,
+    .calls = 50000,
     .task_retries = 5,
     .database = {.session_ms = 10000, .outage_ms = 600000},
     .retries_per_flow = 1000000,
@@ -132,6 +133,7 @@ static enum err read_limits(struct config_node *n, struct master_options *o, str
         {"tasks_per_flow", &o->tasks_per_flow, 4, 1000000},
         {"watchers", &o->watchers, 1, 100000},
         {"agents", &o->agents, 1, 100000},
+        {"calls", &o->calls, 16, 1000000},
         {"task_retries", &o->task_retries, 1, 100},
         {"retries_per_flow", &o->retries_per_flow, 1, 1000000000},
     };

@@ -39,6 +39,10 @@ enum err scheduler_new(const struct scheduler_options *o, struct scheduler **ret
     return OK;
 }
 
+uint32_t scheduler_n_tasks(const struct scheduler *s) {
+    return s->n_tasks;
+}
+
 void scheduler_free(struct scheduler *s) {
     if (s == NULL) {
         return;

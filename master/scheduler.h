@@ -105,6 +105,7 @@ struct scheduler_command {
 
 MUST_CHECK enum err scheduler_new(const struct scheduler_options *o, struct scheduler **ret_s);
 void scheduler_free(struct scheduler *s);
+uint32_t scheduler_n_tasks(const struct scheduler *s); // of all flows, with those that are leased
 
 // ---- agents ----
 struct scheduler_volume {

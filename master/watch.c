@@ -180,6 +180,7 @@ static void on_watch(struct rpc *r, const ProtobufCMessage *message) {
         (void)failure_set(&f, ERR_NOT_FOUND, "watch", m->flow_id, strlen(m->flow_id),
                           "there is no such flow");
     } else if (c->flows->n_watches >= c->options->watchers) {
+        c->flows->n_watches_refused++;
         (void)failure_set(&f, ERR_FULL, "watch", m->flow_id, strlen(m->flow_id),
                           "%u calls watch flows already, and no more are allowed",
                           c->flows->n_watches);

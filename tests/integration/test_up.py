@@ -57,7 +57,7 @@ def test_every_command_has_help(binaries):
     top = subprocess.run([binaries / "sluice", "--help"], capture_output=True, text=True)
     assert top.returncode == 0
     for command in ["up", "cp", "submit", "ls", "show", "watch", "log", "why", "suspend", "resume", "cancel", "retry",
-                    "agents", "drain"]:
+                    "agents", "limits", "drain"]:
         assert command in top.stdout
         done = subprocess.run([binaries / "sluice", command, "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and f"sluice {command}" in done.stdout and "--json" in done.stdout, command

@@ -48,15 +48,15 @@ static void every_key_is_read(void **state) {
     struct master_options o;
     struct failure f = {0};
     struct config *c;
-    assert_ok(read_text(
-        "name: m1\nlisten: 0.0.0.0:0\nstate_dir: /x\nport_file: /x/port\n"
-        "log_file: /x/log\nlog_level: debug\nhold: 4s\nheartbeat: 500ms\n"
-        "lost_after: 2s\nreconcile: 3s\npark: 1min\npart_bytes: 16MiB\n"
-        "large_bytes: 8MiB\ntls: {certificate: c, key: k, ca: a}\n"
-        "limits: {flows_queued: 1, flows_active: 2, tasks_in_memory: 100,"
-        " tasks_per_flow: 50, spec_bytes_per_flow: 1MiB, watchers: 5, agents: 6, task_retries: 7,"
-        " retries_per_flow: 8}\n",
-        &o, &f, &c));
+    assert_ok(read_text("name: m1\nlisten: 0.0.0.0:0\nstate_dir: /x\nport_file: /x/port\n"
+                        "log_file: /x/log\nlog_level: debug\nhold: 4s\nheartbeat: 500ms\n"
+                        "lost_after: 2s\nreconcile: 3s\npark: 1min\npart_bytes: 16MiB\n"
+                        "large_bytes: 8MiB\ntls: {certificate: c, key: k, ca: a}\n"
+                        "limits: {flows_queued: 1, flows_active: 2, tasks_in_memory: 100,"
+                        " tasks_per_flow: 50, spec_bytes_per_flow: 1MiB, watchers: 5, agents: 6, "
+                        "calls: 16, task_retries: 7,"
+                        " retries_per_flow: 8}\n",
+                        &o, &f, &c));
     assert_string_equal(o.name, "m1");
     assert_string_equal(o.port_file, "/x/port");
     assert_int_equal(o.hold_ms, 4000);
@@ -69,6 +69,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.flows_queued, 1);
     assert_int_equal(o.spec_bytes_per_flow, 1 << 20);
     assert_int_equal(o.watchers, 5);
+    assert_int_equal(o.calls, 16);
     assert_int_equal(o.task_retries, 7);
     assert_int_equal(o.retries_per_flow, 8);
     config_free(c);

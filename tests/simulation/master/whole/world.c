@@ -154,7 +154,7 @@ static void options_of(struct world *w) {
                                          .large_bytes = 24 * LEAF,
                                          .tasks_in_memory = 100000,
                                          .tasks_per_flow = window < 200 ? 200 : window,
-                                         .spec_bytes_per_flow = 8 << 20,
+                                         .spec_bytes_per_flow = 4 << 20,
                                          .task_retries = 5,
                                          .retries_per_flow = 1000000};
 }
