@@ -222,7 +222,8 @@ static enum err run_until_done(struct lane *l, struct request *group, struct fai
             continue;
         }
         set_trouble(d, true, f);
-        if (e == ERR_FENCED || outage_is_over(d)) {
+        // A damaged file does not get better by itself.
+        if (e == ERR_FENCED || f->err == ERR_CORRUPT || outage_is_over(d)) {
             lose(d, f);
             return ERR_CANCELLED;
         }

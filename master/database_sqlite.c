@@ -45,7 +45,9 @@ enum err sqlite_failure(sqlite3 *db, int rc, const char *operation, struct failu
     char op[32];
     snprintf(op, sizeof op, "%s", operation);
     const char *path = db == NULL ? NULL : sqlite3_db_filename(db, "main");
-    failure_set(ret_failure, e, op, path, path == NULL ? 0 : strlen(path), "%s",
+    const bool is_damaged = (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
+    failure_set(ret_failure, is_damaged ? ERR_CORRUPT : e, op, path,
+                path == NULL ? 0 : strlen(path), "%s",
                 db == NULL ? sqlite3_errstr(rc) : sqlite3_errmsg(db));
     switch (rc & 0xff) {
     case SQLITE_FULL:

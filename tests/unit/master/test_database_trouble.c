@@ -15,13 +15,14 @@
 static const char FLOW[] = "01HZZZZZZZZZZZZZZZZZZZZZZA";
 static atomic_int fails_after = -1; // so many good steps, then the disk is full; -1: never
 static atomic_int fails_left;
+static atomic_int fails_with = SQLITE_FULL;
 
 int __real_sqlite3_step(sqlite3_stmt *st);
 int __wrap_sqlite3_step(sqlite3_stmt *st);
 int __wrap_sqlite3_step(sqlite3_stmt *st) {
     if (atomic_load(&fails_after) == 0 && atomic_load(&fails_left) > 0) {
         atomic_fetch_sub(&fails_left, 1);
-        return SQLITE_FULL;
+        return atomic_load(&fails_with);
     }
     if (atomic_load(&fails_after) > 0) {
         atomic_fetch_sub(&fails_after, 1);
@@ -123,10 +124,40 @@ static void a_full_disk_delays_writes_and_says_so(void **state) {
     assert_int_equal(w->number, 6);
 }
 
+static void on_given_up(void *arg, enum err result) {
+    struct world *w = arg;
+    assert_err(result, ERR_CANCELLED);
+    loop_stop(w->loop);
+}
+
+// On the writer's thread.
+static void on_lost(void *arg, const struct failure *f) {
+    atomic_int *n = arg;
+    assert_err(f->err, ERR_CORRUPT);
+    atomic_fetch_add(n, 1);
+}
+
+static void a_damaged_file_is_not_waited_for(void **state) {
+    struct world *w = *state;
+    static atomic_int n_lost;
+    database_on_lost(w->database, on_lost, &n_lost);
+    atomic_store(&fails_with, SQLITE_CORRUPT);
+    atomic_store(&fails_left, 1);
+    atomic_store(&fails_after, 1);
+    struct change *c = change_new();
+    const struct blob b = {(const uint8_t *)"x", 1};
+    change_outbox_add(c, FLOW, 1, false, "t", b);
+    database_commit(w->database, c, on_given_up, w);
+    loop_run(w->loop);
+    assert_int_equal(atomic_load(&n_lost), 1);
+    atomic_store(&fails_with, SQLITE_FULL);
+}
+
 int main(void) {
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_full_disk_delays_writes_and_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_file_is_not_waited_for, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
