@@ -41,7 +41,12 @@ static enum err look_for_identical(struct run *r, const struct object_entry *e, 
         *ret_is = false;
         return err;
     }
-    err = task_result_add_objects(r->result, 1);
+    if (r->durability != DURABILITY_NONE) {
+        err = sink_sync_directories(r->sink, &r->failure);
+    }
+    if (err == OK) {
+        err = task_result_add_objects(r->result, 1);
+    }
     if (err == OK) {
         err = task_result_object_done(r->result, 0, SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL,
                                       e->version.size, NULL, 0);

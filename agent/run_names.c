@@ -7,10 +7,13 @@
 typedef enum err name_fn(struct run *r, const struct object_entry *e, bool *ret_identical,
                          struct failure *f);
 
-// All objects that were changed fail if the directories cannot be synced.
-static enum err fail_changed(struct run *r, const struct failure *f) {
+// All objects that are as they should be fail if the directories cannot be synced: also those that
+// an attempt before this one may have changed.
+static enum err fail_done(struct run *r, const struct failure *f) {
     for (uint32_t i = 0; i < r->table.count; i++) {
-        if (r->result->objects[i]->outcome == SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED) {
+        Sluice__V1__ObjectOutcome outcome = r->result->objects[i]->outcome;
+        if (outcome == SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED ||
+            outcome == SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL) {
             enum err e = run_object_failed(r, i, f);
             if (e != OK) {
                 return e;
@@ -60,7 +63,7 @@ static enum err for_each(struct run *r, name_fn *fn) {
         struct failure f = {0};
         enum err synced = sink_sync_directories(r->sink, &f);
         if (synced != OK) {
-            enum err told = fail_changed(r, &f);
+            enum err told = fail_done(r, &f);
             return e == OK ? told : e;
         }
     }

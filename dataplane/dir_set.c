@@ -105,7 +105,7 @@ static struct dir *find(struct dir_set *s, const uint8_t *path, size_t len, uint
 }
 
 static bool is_idle(const struct dir *d) {
-    return d->n_users == 0 && !d->changed && d->n_made_above == 0;
+    return d->n_users == 0 && !d->changed && !d->found_files && d->n_made_above == 0;
 }
 
 static void close_idle(struct dir_set *s) {
@@ -286,10 +286,35 @@ static void sync_file_systems(struct dir_set *s) {
     }
 }
 
+// One syncfs for each file system with files that were found: to open and sync every one of them
+// would be a flush of the disk each.
+static void sync_found_files(struct dir_set *s, struct failure *ret_failure) {
+    for (struct dir *d = s->dirs; d; d = d->next) {
+        if (!d->found_files) {
+            continue;
+        }
+        AUTO(auto_close) int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
+        if (fd < 0 || fstat(fd, &st) != 0 || syncfs(fd) != 0) {
+            d->synced = failure_errno(ret_failure, errno, "sync file system", d->path, d->path_len);
+            return;
+        }
+        for (struct dir *o = d; o; o = o->next) {
+            struct stat other;
+            if (fstat(o->fd, &other) == 0 && other.st_dev == st.st_dev) {
+                o->found_files = false;
+                o->changed = false;
+                o->n_made_above = 0;
+            }
+        }
+    }
+}
+
 enum err dir_set_sync(struct dir_set *s, struct failure *ret_failure) {
     for (struct dir *d = s->dirs; d; d = d->next) {
         d->synced = OK;
     }
+    sync_found_files(s, s->sync_failure.err == OK ? &s->sync_failure : NULL);
     if (dir_set_n_changed(s) > SYNC_EACH_MAX) {
         sync_file_systems(s);
     }

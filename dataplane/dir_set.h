@@ -22,6 +22,7 @@ struct dir {
     int fd;
     bool is_readable;      // fd can be synced; else it is O_PATH
     bool changed;          // names in it were made, replaced or removed since the last sync
+    bool found_files;      // in it are files that somebody else made, and may not have synced
     uint32_t n_made_above; // that many directories on the way to it were made and not synced yet
     uint32_t n_users;
     enum err synced; // how the last sync ended
@@ -64,7 +65,8 @@ MUST_CHECK enum err dir_set_get_parent(struct dir_set *s, const uint8_t *full, s
 // It was removed behind our back: the next get looks anew.
 void dir_set_forget(struct dir_set *s, struct dir *d);
 size_t dir_set_n_changed(const struct dir_set *s);
-// fsync of all that changed (one syncfs if they are many); each says in `synced` how it went.
+// fsync of all that changed (one syncfs if they are many, or if there are files that somebody else
+// made); each says in `synced` how it went.
 // The first error; the others are tried all the same. A set whose sync failed once says so for
 // ever: another fsync proves nothing, and who changed the directory may not have been told.
 MUST_CHECK enum err dir_set_sync(struct dir_set *s, struct failure *ret_failure);

@@ -63,7 +63,8 @@ struct receipt_list {
 
 enum sink_identical { SINK_ABSENT, SINK_DIFFERS, SINK_SAME };
 // Is something there already, and does it have the entry's size, mtime (to the ns) and type?
-// If so its directory counts as touched: who made it may have ended before the sync.
+// If so it and its directory count as touched: who made it may have ended before the sync, and
+// sink_sync_directories() takes care of both.
 MUST_CHECK enum err sink_compare(struct sink *s, const struct object_entry *e,
                                  enum sink_identical *ret_result, struct failure *ret_failure);
 
@@ -171,7 +172,7 @@ MUST_CHECK enum err sink_remove(struct sink *s, const struct object_entry *e,
 MUST_CHECK enum err sink_make_link(struct sink *s, const struct object_entry *e,
                                    const uint8_t *existing, size_t existing_len,
                                    const char temp[TEMP_NAME_SIZE], struct failure *ret_failure);
-// fsync of the directories touched since the last call.
+// fsync of the directories touched since the last call, and of files that were found the same.
 MUST_CHECK enum err sink_sync_directories(struct sink *s, struct failure *ret_failure);
 
 void sink_abort(struct sink *s); // any thread

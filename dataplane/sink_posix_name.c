@@ -53,6 +53,7 @@ enum err sink_posix_compare(struct sink *s, const struct object_entry *e,
         same = found.rdev == e->rdev;
     }
     *ret_result = same ? SINK_SAME : SINK_DIFFERS;
+    dir->found_files = dir->found_files || (same && e->type == OBJECT_FILE);
     return same ? sink_posix_changed(p, dir, ret_failure) : OK;
 }
 

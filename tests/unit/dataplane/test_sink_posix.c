@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// WRAP: fsync fdatasync renameat copy_file_range fallocate
+// WRAP: fsync fdatasync syncfs renameat copy_file_range fallocate
 // What the contract test cannot see: metadata, links, long paths, kernel calls that fail.
+#include "dataplane/object_stat.h"
 #include "dataplane/sink_posix.h"
 #include "tests/lib/fault.h"
 #include "tests/lib/tree.h"
@@ -9,6 +10,7 @@
 
 FAULT_WRAP(int, fsync, (int fd), (fd))
 FAULT_WRAP(int, fdatasync, (int fd), (fd))
+FAULT_WRAP(int, syncfs, (int fd), (fd))
 FAULT_WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
 FAULT_WRAP(ssize_t, copy_file_range, (int a, off_t *b, int c, off_t *d, size_t e, unsigned f),
            (a, b, c, d, e, f))
@@ -18,8 +20,8 @@ static struct tree tree;
 static struct sink *sink;
 
 static void reset_faults(void) {
-    fsync_fault = fdatasync_fault = renameat_fault = copy_file_range_fault = fallocate_fault =
-        (struct fault){0};
+    fsync_fault = fdatasync_fault = syncfs_fault = renameat_fault = copy_file_range_fault =
+        fallocate_fault = (struct fault){0};
 }
 
 static int setup(void **state) {
@@ -372,6 +374,30 @@ static void a_directory_in_the_way_is_told_before_the_bytes_come(void **state) {
     assert_int_equal(tree_count(&tree, "."), 1);
 }
 
+static void what_was_there_before_is_synced_with_its_directory(void **state) {
+    (void)state;
+    struct object_entry e = entry(OBJECT_FILE, "there");
+    enum sink_identical same = SINK_DIFFERS;
+    struct failure f = {0};
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                      object_timespec_from_ns(e.version.mtime_ns)};
+    int fd = openat(tree.fd, "there", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(futimens(fd, times), 0);
+    close(fd);
+    assert_ok(sink_sync_directories(sink, &f));
+    assert_int_equal(atomic_load(&syncfs_fault.calls), 0);
+    assert_ok(sink_compare(sink, &e, &same, &f));
+    assert_int_equal(same, SINK_SAME);
+    assert_ok(sink_sync_directories(sink, &f));
+    assert_int_equal(atomic_load(&syncfs_fault.calls), 1);
+    assert_ok(sink_sync_directories(sink, &f));
+    assert_int_equal(atomic_load(&syncfs_fault.calls), 1);
+    assert_ok(sink_compare(sink, &e, &same, &f));
+    syncfs_fault = (struct fault){.fail_at = 1, .errnum = EIO};
+    assert_err(sink_sync_directories(sink, &f), ERR_IO);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -384,6 +410,7 @@ int main(void) {
         TEST(hard_links_share_their_inode),
         TEST(removing_what_is_not_there_is_success),
         TEST(a_directory_whose_sync_failed_is_never_called_synced),
+        TEST(what_was_there_before_is_synced_with_its_directory),
         TEST(a_path_longer_than_path_max_is_written),
         TEST(a_hole_takes_away_what_an_earlier_attempt_wrote),
         TEST(a_failed_sync_of_a_part_is_no_receipt),
