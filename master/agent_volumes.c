@@ -241,7 +241,7 @@ static enum err complain(const struct agents *as, const struct lookup *k, struct
 // May any agent of the site that has the volume be used?
 static enum err check_shared(const struct agents *as, const struct lookup *k, struct failure *f) {
     const struct location *l = k->location;
-    uint32_t n_shared = 0, n_pending = 0, n_local = 0;
+    uint32_t n_shared = 0, n_pending = 0, n_local = 0, n_unproven = 0;
     const struct agent *a;
     DL_FOREACH(as->all, a) {
         const struct agent_volume *v = a->session != NULL && strcmp(a->site, l->site) == 0
@@ -251,6 +251,7 @@ static enum err check_shared(const struct agents *as, const struct lookup *k, st
             n_shared += v->proof == PROOF_SHARED ? 1 : 0;
             n_pending += v->proof == PROOF_PENDING ? 1 : 0;
             n_local += v->proof == PROOF_LOCAL ? 1 : 0;
+            n_unproven += v->proof == PROOF_LOCAL && v->unproven ? 1 : 0;
         }
     }
     if (n_shared > n_pending + n_local) {
@@ -262,6 +263,17 @@ static enum err check_shared(const struct agents *as, const struct lookup *k, st
             "whether volume '%s' is shared by the agents of site '%s' is being found "
             "out",
             k->best->name, l->site);
+    }
+    if (n_unproven > 0) {
+        enum err e = failure_set(f, ERR_NOT_SHARED, "resolve", l->bytes, l->len,
+                                 "none of the agents of site '%s' could write into volume '%s' to"
+                                 " find out whether it is the same for all",
+                                 l->site, k->best->name);
+        failure_remedy(f,
+                       "make room if it is full, and try again; or name the agent that you mean:"
+                       " %s/AGENT:/path",
+                       l->site);
+        return e;
     }
     enum err e = failure_set(f, ERR_NOT_SHARED, "resolve", l->bytes, l->len,
                              "the agents of site '%s' do not see the same in volume '%s'", l->site,

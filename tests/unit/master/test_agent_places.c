@@ -67,6 +67,7 @@ static void a_full_disk_takes_a_proof_when_it_has_room_again(void **state) {
         wait_until(resolves_somehow, "b:/data/x");
     }
     assert_err(resolve("b:/data/x", true, &p, &f), ERR_NOT_SHARED);
+    assert_non_null(strstr(f.remedy, "make room"));
     b1.is_full = b2.is_full = false;
     wait_until(resolves, "b:/data/x");
 }
