@@ -46,22 +46,31 @@ static uint64_t within(uint64_t n, uint64_t min, uint64_t max) {
     return n < min ? min : n > max ? max : n;
 }
 
-// The first tasks are small, so that little trees are shared out too.
-static bool is_full(const struct plan *pl, const struct growing *g, uint64_t more_bytes) {
-    const struct flow_progress *p = &pl->body.exact;
-    uint64_t max_bytes = within(p->bytes_total / 16, 4 << 20, BATCH_MAX_BYTES);
-    uint64_t max_objects = within(p->objects_total / 16, 32, OBJECT_TABLE_MAX_OBJECTS);
+// A sixteenth of what is known: little trees are shared out too. Towards the end of the walk a
+// quarter of what is left, so that those who move the last tasks end together.
+static uint64_t fair_share(const struct work *w, uint64_t known, uint64_t ahead, uint64_t min,
+                           uint64_t max) {
+    uint64_t most = within((known + ahead) / 16, min, max);
+    return w->ends_walk ? within(ahead / 4, min, most) : most;
+}
+
+static bool is_full(const struct work *w, const struct growing *g, uint64_t more_bytes) {
+    const struct flow_progress *p = &w->plan->body.exact;
+    const struct walk_counts *ahead = &w->ahead;
+    uint64_t max_bytes =
+        fair_share(w, p->bytes_total, ahead->bytes, BATCH_MIN_BYTES, BATCH_MAX_BYTES);
+    uint64_t max_objects = fair_share(w, p->objects_total, ahead->objects, BATCH_MIN_OBJECTS,
+                                      OBJECT_TABLE_MAX_OBJECTS);
     return g->table.count > 0 && (g->row.bytes + more_bytes > max_bytes ||
                                   g->table.count >= max_objects || g->table.len > TABLE_MAX_BYTES);
 }
 
 void grow_add(struct work *w, struct listing *l, int what, const struct object_entry *e,
               uint64_t walk, uint64_t generation) {
-    struct plan *pl = w->plan;
     struct growing *g = &l->growing[what];
     uint64_t bytes = what == GROW_BATCH ? e->version.size : 0;
     bool other = g->table.count > 0 && (g->row.walk != walk || g->row.generation != generation);
-    if (other || is_full(pl, g, bytes)) {
+    if (other || is_full(w, g, bytes)) {
         grow_store(w, g, true);
     }
     enum err err = object_table_add(&g->table, e);
@@ -74,11 +83,15 @@ void grow_add(struct work *w, struct listing *l, int what, const struct object_e
         return;
     }
     if (g->table.count == 1) {
-        g->row = task_row_new(pl, kinds[what]);
+        g->row = task_row_new(w->plan, kinds[what]);
         g->row.walk = walk;
         g->row.generation = generation;
     }
     g->row.bytes += bytes;
     g->row.objects++;
+    if (what == GROW_BATCH) {
+        w->ahead.objects -= w->ahead.objects > 0;
+        w->ahead.bytes -= bytes < w->ahead.bytes ? bytes : w->ahead.bytes;
+    }
     g->changed = true;
 }

@@ -22,7 +22,9 @@ enum stage { STAGE_DATA, STAGE_LINKS, STAGE_CLEANUP, STAGE_DIRECTORIES, STAGE_EN
 enum rank { RANK_URGENT, RANK_PART, RANK_USUAL };
 
 enum {
-    BATCH_MAX_BYTES = 64 << 20,   // payload of a batch, unless it is one file
+    BATCH_MIN_BYTES = 4 << 20,  // payload of a batch, unless there is no more
+    BATCH_MAX_BYTES = 64 << 20, // and at most, unless it is one file
+    BATCH_MIN_OBJECTS = 32,
     TABLE_MAX_BYTES = 240 * 1024, // leaves room for the rest of a spec
     LISTS_MAX = 8,                // LIST tasks of a flow at a time
     LIST_MAX_DIRECTORIES = 64,
@@ -202,7 +204,10 @@ struct work {
     struct large *large; // counted; looked at again after the commit
     // Counted: until the commit is answered, older answers must meet the object as it is here.
     struct large *changed;
-    struct listing *listing;   // its next page follows
+    struct listing *listing; // its next page follows
+    // Of that page, what is not in tasks yet; and whether it is the last of the flow.
+    struct walk_counts ahead;
+    bool ends_walk;
     struct large *unsynced_of; // counted; what this agent did not sync is looked for after
     char unsynced_agent[PLACE_NAME_MAX];
     struct flow_progress shown;

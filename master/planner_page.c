@@ -272,6 +272,20 @@ static bool directory_failed(struct work *w, const struct page *page, struct dir
     return true;
 }
 
+// How much of a page goes into batches: tasks are cut by what is known, not by what was seen.
+static void look_ahead(struct work *w, const struct page *page, const struct object_table *table) {
+    for (uint32_t i = 0; i < table->count; i++) {
+        struct object_entry e;
+        object_table_get(table, i, &e);
+        bool is_new = page->seen == NULL || !page->seen[i];
+        if (is_new && e.type == OBJECT_FILE && !is_large(w->plan, &e)) {
+            w->ahead.objects++;
+            w->ahead.bytes += e.version.size;
+        }
+    }
+    w->ends_walk = page->message->directory_done && w->plan->body.n_unlisted == 1;
+}
+
 static bool apply_entries(struct work *w, struct page *page, struct directory *d) {
     const Sluice__V1__ListPage *m = page->message;
     struct object_table table;
@@ -281,6 +295,7 @@ static bool apply_entries(struct work *w, struct page *page, struct directory *d
     if (object_table_open(m->entries.data, m->entries.len, &table) != OK) {
         return false;
     }
+    look_ahead(w, page, &table);
     for (uint32_t i = 0; i < table.count; i++) {
         struct object_entry e;
         object_table_get(&table, i, &e);

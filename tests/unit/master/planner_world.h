@@ -89,6 +89,8 @@ struct world {
     int n_failed, n_lists, n_pages, n_yields, n_masters, n_cleanups, n_fresh;
     uint64_t shown_done;
     uint64_t bytes_moved;
+    uint64_t first_batch, last_batch; // their tasks' ids, in the order in which they were planned
+    uint32_t n_in_first, n_in_last;
     struct failure why;
 };
 static struct world *the; // the flow's stand-ins have no other way to it

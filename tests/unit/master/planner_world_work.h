@@ -102,6 +102,17 @@ static void object_turn(struct world *w, const struct running *r, const struct o
     }
 }
 
+static void note_batch(struct world *w, uint64_t id, uint32_t n) {
+    if (w->first_batch == 0 || id < w->first_batch) {
+        w->first_batch = id;
+        w->n_in_first = n;
+    }
+    if (id > w->last_batch) {
+        w->last_batch = id;
+        w->n_in_last = n;
+    }
+}
+
 static void objects_turn(struct world *w, struct sim_agent *a, int slot) {
     struct running *r = a->running[slot];
     if (!r->began && has_temps(r)) { // the next turn ends it
@@ -111,6 +122,9 @@ static void objects_turn(struct world *w, struct sim_agent *a, int slot) {
     }
     struct object_table t;
     assert_ok(object_table_open(r->spec->objects.data, r->spec->objects.len, &t));
+    if (r->spec->kind == SLUICE__V1__TASK_KIND__BATCH) {
+        note_batch(w, r->spec->task_id, t.count);
+    }
     Sluice__V1__ObjectResult *all = calloc(t.count + 1, sizeof *all);
     Sluice__V1__ObjectResult **pointers = calloc(t.count + 1, sizeof *pointers);
     struct failure_message failure;

@@ -95,6 +95,21 @@ static void a_large_tree_arrives(void **state) {
     assert_int_equal(w->flow.progress.bytes_resent, 0);
 }
 
+static void batches_are_fair_shares_that_get_smaller_towards_the_end(void **state) {
+    struct world *w = *state;
+    w->page_entries = 400;
+    int root = node_add(w, -1, "", OBJECT_DIRECTORY, 0);
+    for (int i = 0; i < 400; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "f%d", i);
+        node_add(w, root, name, OBJECT_FILE, 1 << 20);
+    }
+    world_run(w);
+    assert_exact(w);
+    assert_int_equal(w->n_in_first, 400 / 16);
+    assert_true(w->n_in_last <= BATCH_MIN_BYTES >> 20);
+}
+
 static void a_missing_source_fails_the_flow(void **state) {
     struct world *w = *state;
     world_run(w);
@@ -302,6 +317,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_tree_arrives_and_is_counted),
         TEST(a_large_tree_arrives),
+        TEST(batches_are_fair_shares_that_get_smaller_towards_the_end),
         TEST(a_missing_source_fails_the_flow),
         TEST(the_contents_of_a_file_are_refused),
         TEST(a_single_file_takes_the_name_of_the_destination),
