@@ -235,6 +235,16 @@ class Pair:
         return directory.is_dir() and any(
             os.path.getsize(directory / entry) > 1 << 20 for entry in os.listdir(directory))
 
+    def wait_moving(self, name, flow):
+        """Until bytes of the flow arrive here, or it has ended."""
+        directory = self.near.volume / name
+        with Changes(self.near.volume) as changes:
+            while not directory.is_dir() and self.show(flow).get("state") == "STARTED":
+                changes.wait(1)
+        with Changes(directory) as changes:
+            while not self.is_moving(name) and (changes.wait(1) or self.show(flow).get("state") == "STARTED"):
+                pass
+
     def events(self, name):
         found = []
         for line in self.near.log.read_bytes().splitlines():

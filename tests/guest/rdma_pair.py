@@ -9,7 +9,7 @@ import time
 from pair import WORK, Agent, Far, Pair, wait_until
 
 PRESET, SHARED = sys.argv[1:3]
-LARGE = 48 << 20 if PRESET == "release" else 16 << 20
+LARGE = 48 << 20
 
 
 def over_rdma(pair, name):
@@ -40,7 +40,7 @@ def in_mid_flow(pair, name, act):
     pair.near.run(f"rm -rf '{pair.near.volume / 'first'}'")
     pair.far.write(pair.near.volume / name / "file", 2 * LARGE, 3)
     flow = pair.submit(name)
-    wait_until(lambda: pair.is_moving(name) or pair.show(flow).get("state") != "STARTED", "bytes")
+    pair.wait_moving(name, flow)
     act()
     now = pair.delivered(flow, name)
     pair.fallbacks_caused = len(pair.events("rdma_fell_back"))

@@ -26,13 +26,16 @@ class Changes:
         os.close(self.fd)
 
     def wait(self, timeout):
-        """Until something changed since the last call (or since this was made), or the time is over."""
-        if select.select([self.fd], [], [], max(0, timeout))[0]:
+        """Until something changed since the last call (or since this was made), which is True, or the time is
+        over."""
+        changed = bool(select.select([self.fd], [], [], max(0, timeout))[0])
+        if changed:
             try:
                 while os.read(self.fd, 1 << 16):
                     pass
             except BlockingIOError:
                 pass
+        return changed
 
 
 def wait_end(pid, timeout):
