@@ -23,15 +23,18 @@ struct limits {
 void limits_look(const struct core *c, struct limit_use ret_uses[LIMITS_COUNT]) {
     const struct master_options *o = c->options;
     uint32_t n_calls = 0;
-    uint64_t n_refused = 0;
+    uint64_t n_refused = 0, largest_bytes = 0, n_messages_refused = 0;
     if (c->server != NULL) {
         rpc_server_count_calls(c->server, &n_calls, &n_refused);
+        rpc_server_count_messages(c->server, &largest_bytes, &n_messages_refused);
     }
     flows_limits(c->flows, ret_uses);
     ret_uses[3] = (struct limit_use){"tasks_in_memory", scheduler_n_tasks(c->scheduler),
                                      o->tasks_in_memory, 0};
     agents_limit(c->agents, &ret_uses[4]);
     ret_uses[5] = (struct limit_use){"calls", n_calls, o->calls, n_refused};
+    ret_uses[6] =
+        (struct limit_use){"message_bytes", largest_bytes, o->message_bytes, n_messages_refused};
 }
 
 static void on_timer(void *arg) {

@@ -19,7 +19,7 @@ struct limit_use {
     uint64_t refused; // since the start; 0 for what waits instead
 };
 
-enum { LIMITS_COUNT = 6 };
+enum { LIMITS_COUNT = 7 };
 
 // ERR_NO_MEMORY.
 MUST_CHECK enum err limits_new(struct core *c, struct limits **ret_limits);

@@ -54,7 +54,7 @@ static enum err serve(struct master *m, struct failure *f) {
     const struct master_options *o = m->options;
     const struct rpc_tls tls = {
         .certificate = o->tls_certificate, .key = o->tls_key, .ca = o->tls_ca};
-    m->server = rpc_server_new(&m->loop, 1);
+    m->server = rpc_server_new_bounded(&m->loop, 1, o->message_bytes);
     if (m->server == NULL) {
         return failure_set(f, ERR_NO_MEMORY, "start", NULL, 0, NULL);
     }

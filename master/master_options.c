@@ -5,12 +5,16 @@
 #include "common/config.h"
 #include "common/hash.h"
 #include "common/log.h"
+#include "common/rpc/rpc.h"
 #include "master/callback_target.h"
 
 #include <string.h>
 
 #define GIB ((uint64_t)1 << 30)
 #define MIB ((uint64_t)1 << 20)
+
+// Below it a result of the largest kind that agents send would never arrive.
+enum { MESSAGE_LEAST_BYTES = 1 << 20 };
 
 static const struct master_options defaults = {
     .name = "master",
@@ -31,6 +35,7 @@ static const struct master_options defaults = {
     .watchers = 1000,
     .agents = 10000,
     .calls = 50000,
+    .message_bytes = RPC_MAX_MESSAGE_BYTES,
     .task_retries = 5,
     .database = {.session_ms = 10000, .outage_ms = 600000},
     .retries_per_flow = 1000000,
@@ -134,6 +139,7 @@ static enum err read_limits(struct config_node *n, struct master_options *o, str
         {"watchers", &o->watchers, 1, 100000},
         {"agents", &o->agents, 1, 100000},
         {"calls", &o->calls, 16, 1000000},
+        {"message_bytes", &o->message_bytes, 0, RPC_MAX_UNPACKED_BYTES},
         {"task_retries", &o->task_retries, 1, 100},
         {"retries_per_flow", &o->retries_per_flow, 1, 1000000000},
     };
@@ -144,6 +150,13 @@ static enum err read_limits(struct config_node *n, struct master_options *o, str
             return e;
         }
         *numbers[i].value = (uint32_t)value;
+    }
+    if (o->message_bytes < MESSAGE_LEAST_BYTES) {
+        e = config_complain(limits, "message_bytes", f,
+                            "is below 1 MiB: what an agent reports of one task, and a page of its"
+                            " listing, take up to 512 KiB, and a flow's specification may be as"
+                            " large");
+        return e;
     }
     return config_u64(limits, "spec_bytes_per_flow", 64 << 10, GIB, &o->spec_bytes_per_flow, f);
 }

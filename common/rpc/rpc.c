@@ -280,10 +280,16 @@ ProtobufCMessage *rpc_take_message(struct rpc *r) {
 
 static void deliver_message(struct rpc *r) {
     ProtobufCMessage *m = NULL;
+    if (r->server != NULL) {
+        rpc_server_message_came(r->server, grpc_byte_buffer_length(r->in.bytes));
+    }
     enum err err = unpack(r, &m);
     grpc_byte_buffer_destroy(r->in.bytes);
     r->in.bytes = NULL;
     if (err != OK) {
+        if (err == ERR_TOO_LARGE && r->server != NULL) {
+            rpc_server_message_refused(r->server);
+        }
         if (err == ERR_INVALID) {
             refuse(r, GRPC_STATUS_INTERNAL, "malformed message");
         } else {
@@ -338,6 +344,10 @@ static void deliver(struct rpc *r, bool ok) {
 static void read_done(struct event *e, bool ok) {
     struct rpc *r = CONTAINER_OF(e, struct rpc, on_read);
     r->in.reading = false;
+    // A read fails only because of the message: one that finds the call over ends without one.
+    if (!ok && r->server != NULL) {
+        rpc_server_message_refused(r->server);
+    }
     if (r->in.paused && ok && !r->in.ended) {
         r->in.held = true;
         r->in.held_ok = ok;

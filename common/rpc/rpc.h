@@ -21,7 +21,7 @@ struct rpc_server;
 struct rpc_channel;
 
 enum {
-    RPC_MAX_MESSAGE_BYTES = 4 << 20, // both directions, both ends
+    RPC_MAX_MESSAGE_BYTES = 4 << 20, // both directions, both ends, if nothing else is said
     RPC_SESSION_MESSAGE_BYTES = 512 << 10,
     // One message may unpack to at most this much memory (4 MiB of empty submessages would
     // take 223 MiB); past it the call ends with RESOURCE_EXHAUSTED.
@@ -89,6 +89,10 @@ MUST_CHECK enum err rpc_tls_check(const struct rpc_tls *tls, struct failure *ret
 // Serves on @loops (at least one), spread over them; one call stays on one loop. NULL: out of
 // memory.
 struct rpc_server *rpc_server_new(struct loop *const *loops, size_t n_loops);
+// The same, for messages of at most @max_bytes from clients: a call with a larger one ends with
+// RESOURCE_EXHAUSTED, without what it brought being kept.
+struct rpc_server *rpc_server_new_bounded(struct loop *const *loops, size_t n_loops,
+                                          uint32_t max_bytes);
 // Before start. @user is what rpc_server_user() returns in the method's calls. A path that was
 // added already is replaced.
 void rpc_server_add(struct rpc_server *s, const struct rpc_method *m, void *user);
@@ -102,6 +106,10 @@ MUST_CHECK enum err rpc_server_listen(struct rpc_server *s, const char *addr,
 void rpc_server_limit_calls(struct rpc_server *s, uint32_t max, const char *setting);
 // Calls that are open, and how many were refused so far. Any thread.
 void rpc_server_count_calls(const struct rpc_server *s, uint32_t *ret_open, uint64_t *ret_refused);
+// The largest message that came, and how many were too large so far, in bytes or unpacked. Any
+// thread.
+void rpc_server_count_messages(const struct rpc_server *s, uint64_t *ret_largest_bytes,
+                               uint64_t *ret_refused);
 void rpc_server_start(struct rpc_server *s);
 // Refuses new calls, cancels those still open after @grace_ms, then calls @done on loops[0].
 void rpc_server_drain(struct rpc_server *s, int64_t grace_ms, void (*done)(void *), void *arg);

@@ -77,6 +77,8 @@ ProtobufCMessage *rpc_take_message(struct rpc *r);
 void rpc_server_ref(struct rpc_server *s);
 void rpc_server_unref(struct rpc_server *s);
 void rpc_server_call_over(struct rpc_server *s); // one that was counted
+void rpc_server_message_came(struct rpc_server *s, size_t bytes);
+void rpc_server_message_refused(struct rpc_server *s); // it was too large
 struct loop *const *rpc_server_loops(const struct rpc_server *s, size_t *ret_n);
 bool rpc_server_has_service(const struct rpc_server *s, const char *name);
 // @fn(@arg) in rpc_server_free(), to free what a built-in service has allocated.

@@ -54,6 +54,8 @@ struct rpc_server {
     _Atomic size_t n_refs;
     _Atomic uint32_t n_calls;
     _Atomic uint64_t n_refused;
+    _Atomic uint64_t largest_bytes; // of the messages that came
+    _Atomic uint64_t n_messages_refused;
     // Loop 0.
     struct event on_drained;
     struct loop_timer *grace;
@@ -69,11 +71,11 @@ static grpc_arg int_arg(const char *key, int value) {
         .type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
 }
 
-static grpc_server *create_server(void) {
+static grpc_server *create_server(uint32_t max_bytes) {
     grpc_arg args[] = {
         // Without it a second server on the same port succeeds, and takes half of the calls.
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
-        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RPC_MAX_MESSAGE_BYTES),
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)max_bytes),
         int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, RPC_MAX_MESSAGE_BYTES),
         int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, MAX_CONCURRENT_STREAMS),
         int_arg(GRPC_ARG_MAX_METADATA_SIZE, MAX_METADATA_BYTES),
@@ -90,6 +92,11 @@ static grpc_server *create_server(void) {
 }
 
 struct rpc_server *rpc_server_new(struct loop *const *loops, size_t n_loops) {
+    return rpc_server_new_bounded(loops, n_loops, RPC_MAX_MESSAGE_BYTES);
+}
+
+struct rpc_server *rpc_server_new_bounded(struct loop *const *loops, size_t n_loops,
+                                          uint32_t max_bytes) {
     struct rpc_server *s = calloc(1, sizeof *s);
     if (s == NULL) {
         return NULL;
@@ -103,7 +110,7 @@ struct rpc_server *rpc_server_new(struct loop *const *loops, size_t n_loops) {
     }
     memcpy(s->loops, loops, n_loops * sizeof(struct loop *));
     grpc_hold();
-    s->server = create_server();
+    s->server = create_server(max_bytes);
     for (size_t i = 0; i < n_loops; i++) {
         grpc_server_register_completion_queue(s->server, loop_queue(loops[i]), NULL);
     }
@@ -169,7 +176,7 @@ static struct served_method *find_method(const struct rpc_server *s, grpc_slice 
     return NULL;
 }
 
-// ---- the limit of calls ----
+// ---- the limits of calls and of messages ----
 
 void rpc_server_limit_calls(struct rpc_server *s, uint32_t max, const char *setting) {
     s->max_calls = max;
@@ -183,6 +190,22 @@ void rpc_server_count_calls(const struct rpc_server *s, uint32_t *ret_open, uint
 
 void rpc_server_call_over(struct rpc_server *s) {
     atomic_fetch_sub(&s->n_calls, 1);
+}
+
+void rpc_server_message_came(struct rpc_server *s, size_t bytes) {
+    uint64_t largest = atomic_load(&s->largest_bytes);
+    while (bytes > largest && !atomic_compare_exchange_weak(&s->largest_bytes, &largest, bytes)) {
+    }
+}
+
+void rpc_server_message_refused(struct rpc_server *s) {
+    atomic_fetch_add(&s->n_messages_refused, 1);
+}
+
+void rpc_server_count_messages(const struct rpc_server *s, uint64_t *ret_largest_bytes,
+                               uint64_t *ret_refused) {
+    *ret_largest_bytes = atomic_load(&s->largest_bytes);
+    *ret_refused = atomic_load(&s->n_messages_refused);
 }
 
 // False: it is one too many.

@@ -52,6 +52,11 @@ static const struct rpc_method held_method = {.path = "/sluice.v1.FlowService/Ho
                                               .input = &sluice__v1__get_flow_request__descriptor,
                                               .message = hold};
 
+static const struct rpc_method read_on_method = {.path = "/sluice.v1.FlowService/ReadOn",
+                                                 .input = &sluice__v1__get_flow_request__descriptor,
+                                                 .input_stream = true,
+                                                 .message = hold};
+
 static void give_up(struct rpc *r, const ProtobufCMessage *m) {
     (void)m;
     rpc_cancel(r);
@@ -67,17 +72,18 @@ static void *run(void *loop) {
     return NULL;
 }
 
-static void begin_limited(struct running *x, int port, uint32_t max_calls) {
+static void begin_limited(struct running *x, int port, uint32_t max_calls, uint32_t max_bytes) {
     struct failure f;
     char addr[LOOPBACK_SIZE];
     *x = (struct running){0};
     for (size_t i = 0; i < N_LOOPS; i++) {
         x->loops[i] = loop_new();
     }
-    x->server = rpc_server_new(x->loops, N_LOOPS);
+    x->server = rpc_server_new_bounded(x->loops, N_LOOPS, max_bytes);
     rpc_server_add(x->server, &get_flow_method, x);
     rpc_server_add(x->server, &given_up_method, x);
     rpc_server_add(x->server, &held_method, x);
+    rpc_server_add(x->server, &read_on_method, x);
     rpc_server_limit_calls(x->server, max_calls, "limits.calls");
     own_loopback(port, addr);
     assert_ok(rpc_server_listen(x->server, addr, NULL, &x->port, &f));
@@ -88,7 +94,7 @@ static void begin_limited(struct running *x, int port, uint32_t max_calls) {
 }
 
 static void begin(struct running *x, int port) {
-    begin_limited(x, port, 0);
+    begin_limited(x, port, 0, RPC_MAX_MESSAGE_BYTES);
 }
 
 static void drained(void *arg) {
@@ -98,15 +104,23 @@ static void drained(void *arg) {
     }
 }
 
-static void end(struct running *x) {
+static void drain(struct running *x) {
     rpc_server_drain(x->server, 0, drained, x);
     for (size_t i = 0; i < N_LOOPS; i++) {
         pthread_join(x->threads[i], NULL);
     }
+}
+
+static void end_drained(struct running *x) {
     rpc_server_free(x->server);
     for (size_t i = 0; i < N_LOOPS; i++) {
         loop_free(x->loops[i]);
     }
+}
+
+static void end(struct running *x) {
+    drain(x);
+    end_drained(x);
 }
 
 // ---- a client that waits ----
@@ -240,7 +254,7 @@ static void a_call_too_many_is_refused_until_another_has_ended(void **state) {
     uint64_t n_refused;
     Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
     (void)state;
-    begin_limited(&x, 0, 1);
+    begin_limited(&x, 0, 1, RPC_MAX_MESSAGE_BYTES);
     own_loopback(x.port, addr);
     struct rpc_channel *c = rpc_channel_new(addr, NULL);
     struct waiting w = {.loop = loop_new()};
@@ -266,11 +280,74 @@ static void a_call_too_many_is_refused_until_another_has_ended(void **state) {
     end(&x);
 }
 
+static const struct rpc_method writing_method = {.path = "/sluice.v1.FlowService/ReadOn",
+                                                 .input = &sluice__v1__flow__descriptor,
+                                                 .input_stream = true,
+                                                 .message = stop_waiting,
+                                                 .closed = closed};
+
+// The server has answered it, and reads on.
+static struct rpc *start_writing(struct waiting *w, struct rpc_channel *c) {
+    Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
+    *w = (struct waiting){.loop = loop_new(), .code = -1};
+    struct rpc *r = rpc_call(w->loop, c, &writing_method, TIMEOUT_MS, true, w);
+    rpc_send(r, &q.base);
+    loop_run(w->loop);
+    assert_int_equal(w->code, -1);
+    return r;
+}
+
+static void write_bytes(struct rpc *r, size_t bytes) {
+    enum { TAG_AND_LENGTH = 4 };
+    Sluice__V1__GetFlowRequest q = SLUICE__V1__GET_FLOW_REQUEST__INIT;
+    AUTO(auto_free) char *text = malloc(bytes);
+    assert_non_null(text);
+    memset(text, 'x', bytes);
+    text[bytes - TAG_AND_LENGTH] = '\0';
+    q.flow_id = text;
+    assert_int_equal(protobuf_c_message_get_packed_size(&q.base), bytes);
+    rpc_send(r, &q.base);
+}
+
+static void a_message_too_large_is_refused_and_counted_and_nothing_else_is(void **state) {
+    enum { MAX = 64 << 10, EXHAUSTED = 8 };
+    struct running x;
+    struct waiting w[3];
+    char addr[LOOPBACK_SIZE];
+    uint64_t largest, n_refused;
+    (void)state;
+    begin_limited(&x, 0, 0, MAX);
+    own_loopback(x.port, addr);
+    struct rpc_channel *c = rpc_channel_new(addr, NULL);
+    struct rpc *at_limit = start_writing(&w[0], c), *above = start_writing(&w[1], c);
+    write_bytes(at_limit, MAX);
+    loop_run(w[0].loop);
+    assert_int_equal(w[0].code, -1); // it was answered
+    write_bytes(above, MAX + 1);
+    loop_run(w[1].loop);
+    assert_int_equal(w[1].code, EXHAUSTED);
+    // One that its client cancels, and one that is open when the server ends.
+    rpc_cancel(at_limit);
+    loop_run(w[0].loop);
+    (void)start_writing(&w[2], c);
+    drain(&x);
+    rpc_server_count_messages(x.server, &largest, &n_refused);
+    assert_int_equal(largest, MAX);
+    assert_int_equal(n_refused, 1);
+    end_drained(&x);
+    loop_run(w[2].loop);
+    for (size_t i = 0; i < 3; i++) {
+        loop_free(w[i].loop);
+    }
+    rpc_channel_free(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_channel_finds_a_server_that_came_back),
         cmocka_unit_test(a_server_that_gives_a_call_up_is_unreachable),
         cmocka_unit_test(a_call_too_many_is_refused_until_another_has_ended),
+        cmocka_unit_test(a_message_too_large_is_refused_and_counted_and_nothing_else_is),
         cmocka_unit_test(calls_of_many_clients_are_spread_over_the_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,7 +54,7 @@ static void every_key_is_read(void **state) {
                         "large_bytes: 8MiB\ntls: {certificate: c, key: k, ca: a}\n"
                         "limits: {flows_queued: 1, flows_active: 2, tasks_in_memory: 100,"
                         " tasks_per_flow: 50, spec_bytes_per_flow: 1MiB, watchers: 5, agents: 6, "
-                        "calls: 16, task_retries: 7,"
+                        "calls: 16, message_bytes: 2MiB, task_retries: 7,"
                         " retries_per_flow: 8}\n",
                         &o, &f, &c));
     assert_string_equal(o.name, "m1");
@@ -70,6 +70,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.spec_bytes_per_flow, 1 << 20);
     assert_int_equal(o.watchers, 5);
     assert_int_equal(o.calls, 16);
+    assert_int_equal(o.message_bytes, 2 << 20);
     assert_int_equal(o.task_retries, 7);
     assert_int_equal(o.retries_per_flow, 8);
     config_free(c);
@@ -102,6 +103,21 @@ static void a_part_is_a_whole_number_of_leaves(void **state) {
     (void)state;
     refused("state_dir: /x\npart_bytes: 5MiB\n", "part_bytes");
     refused("state_dir: /x\npart_bytes: 2GiB\n", "part_bytes");
+}
+
+static void a_bound_of_messages_has_room_for_those_of_agents(void **state) {
+    (void)state;
+    struct master_options o;
+    struct failure f = {0};
+    struct config *c;
+    assert_ok(read_text("state_dir: /x\nlimits: {message_bytes: 1MiB}\n", &o, &f, &c));
+    assert_int_equal(o.message_bytes, 1 << 20);
+    config_free(c);
+    assert_ok(read_text("state_dir: /x\n", &o, &f, &c));
+    assert_int_equal(o.message_bytes, 4 << 20);
+    config_free(c);
+    refused("state_dir: /x\nlimits: {message_bytes: 1048575}\n", "a page of its listing");
+    refused("state_dir: /x\nlimits: {message_bytes: 64MiB}\n", "message_bytes");
 }
 
 static void times_must_fit_together(void **state) {
@@ -150,6 +166,7 @@ int main(void) {
         cmocka_unit_test(plaintext_beyond_this_machine_is_refused),
         cmocka_unit_test(an_address_without_a_port_is_refused),
         cmocka_unit_test(a_part_is_a_whole_number_of_leaves),
+        cmocka_unit_test(a_bound_of_messages_has_room_for_those_of_agents),
         cmocka_unit_test(times_must_fit_together),
         cmocka_unit_test(callbacks_need_hosts_and_a_secret),
     };
