@@ -54,10 +54,7 @@ enum err sqlite_failure(sqlite3 *db, int rc, const char *operation, struct failu
         failure_remedy(ret_failure, "make room on the file system of the state directory");
         break;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        failure_remedy(ret_failure,
-                       "restore a backup (docs/database.md); the file was not changed");
-        break;
+    case SQLITE_NOTADB: failure_remedy(ret_failure, "restore a backup (docs/database.md)"); break;
     default: break;
     }
     return e;
@@ -221,15 +218,23 @@ enum err store_sqlite_open(const char *state_dir, enum store_role role, struct s
         return failure_set(ret_failure, ERR_NAME_TOO_LONG, "open", state_dir, strlen(state_dir),
                            NULL);
     }
-    int rc = sqlite3_open_v2(s->path, &s->db, flags[role] | SQLITE_OPEN_NOMUTEX, NULL);
-    enum err e = OK;
+    enum err e = role == STORE_READER ? OK : sqlite_first_look(s->path, ret_failure);
+    int rc = SQLITE_OK;
+    if (e == OK) {
+        rc = sqlite3_open_v2(s->path, &s->db, flags[role] | SQLITE_OPEN_NOMUTEX, NULL);
+    }
     if (rc != SQLITE_OK) {
         sqlite_failure(s->db, rc, "open", ret_failure);
         e = ERR_DATABASE;
-    } else {
+    } else if (e == OK) {
         sqlite3_extended_result_codes(s->db, 1);
         sqlite3_busy_timeout(s->db, BUSY_MS);
+        // What is refused keeps its log: closing would bring it into the file.
+        sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         e = sqlite_schema_check(s->db, s->path, role, ret_failure);
+    }
+    if (e == OK) {
+        sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     }
     if (e != OK) {
         close_connection(&s->sql);

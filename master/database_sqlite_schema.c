@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { APPLICATION_ID = 0x534c5543 }; // "SLUC"
 
@@ -50,6 +51,53 @@ static enum err migrate(sqlite3 *db, int from, struct failure *ret_failure) {
     return OK;
 }
 
+// ---- before it is opened ----
+static int64_t size_of(const char *path, const char *suffix) {
+    char name[4200];
+    struct stat st;
+    snprintf(name, sizeof name, "%s%s", path, suffix);
+    return stat(name, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+// SQLITE_NOTADB: its first page is none. Through SQLite, because closing a descriptor of one's own
+// would let go of the locks that this process may have on the file; and immutable, so that nothing
+// beside it is looked at.
+static int read_header(const char *path) {
+    char uri[3 * 4096 + 32] = "file:";
+    size_t n = strlen(uri);
+    sqlite3 *db = NULL;
+    for (const char *p = path; *p != '\0' && n + 32 < sizeof uri; p++) {
+        n += (size_t)snprintf(uri + n, sizeof uri - n, strchr("?#%", *p) != NULL ? "%%%02X" : "%c",
+                              (unsigned char)*p);
+    }
+    snprintf(uri + n, sizeof uri - n, "?immutable=1");
+    int rc = sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
+                             NULL);
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_exec(db, "PRAGMA application_id", NULL, NULL, NULL);
+    }
+    sqlite3_close(db);
+    return rc;
+}
+
+enum err sqlite_first_look(const char *path, struct failure *ret_failure) {
+    const int64_t size = size_of(path, ""), log = size_of(path, "-wal");
+    const char *why = NULL;
+    if (size == 0 && log > 0) {
+        why = "the file is empty or missing, and there is a log (-wal) beside it";
+    } else if (size > 0 && size_of(path, "-journal") == 0 && read_header(path) == SQLITE_NOTADB) {
+        why = "file is not a database";
+    }
+    if (why == NULL) {
+        return OK;
+    }
+    (void)failure_set(ret_failure, ERR_CORRUPT, "open", path, strlen(path), "%s", why);
+    failure_remedy(ret_failure, "nothing was changed; keep a copy of sluice.db and what is beside"
+                                " it, and restore a backup (docs/database.md)");
+    return ERR_DATABASE;
+}
+
+// ---- opened ----
 // All pages and indices are read: minutes for a large file.
 static enum err check_pages(sqlite3 *db, const char *path, struct failure *ret_failure) {
     sqlite3_stmt *st = NULL;
