@@ -104,7 +104,7 @@ struct flow_event_row {
     uint64_t seq;
     int64_t at_ms;
     const char *kind;    // "state_changed", "progress", …
-    bool thin;           // progress: may be thinned; at most about 1000 of these stay per flow
+    bool thin;           // progress: may be thinned, see change_event()
     struct blob message; // packed FlowEvent
 };
 
@@ -170,7 +170,10 @@ void database_commit(struct database *d, struct change *take_change,
 
 // The changing columns of a flow's row (not what is fixed at submission, not the progress).
 void change_flow(struct change *c, const struct flow_row *row);
-void change_event(struct change *c, const char *flow, const struct flow_event_row *event);
+// Of the flow's thin ones at most @kept stay (16 or more): when there are nearly so many, every
+// other one goes. That is looked at now and then, by the event's number: numbers have no gaps.
+void change_event(struct change *c, const char *flow, const struct flow_event_row *event,
+                  uint32_t kept);
 // A callback to be sent at least once; committed with the event that causes it. It takes the
 // place of the flow's pending progress. @thin: progress itself.
 void change_outbox_add(struct change *c, const char *flow, uint64_t seq, bool thin,

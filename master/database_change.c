@@ -91,8 +91,9 @@ void change_flow(struct change *c, const struct flow_row *f) {
     row_blob(c, r, f->tally);
 }
 
-void change_event(struct change *c, const char *flow, const struct flow_event_row *e) {
-    enum { THIN_EVERY = 128 };
+void change_event(struct change *c, const char *flow, const struct flow_event_row *e,
+                  uint32_t kept) {
+    const uint32_t every = kept / 8; // so many may come before it is looked at again
     struct row *r = add_row(c, ROW_EVENT, flow);
     if (r == NULL) {
         return;
@@ -102,8 +103,11 @@ void change_event(struct change *c, const char *flow, const struct flow_event_ro
     row_number(r, (uint64_t)e->at_ms);
     row_number(r, e->thin);
     row_blob(c, r, e->message);
-    if (e->thin && e->seq % THIN_EVERY == 0) {
-        add_row(c, ROW_EVENT_THIN, flow);
+    if (e->seq % every == 0) {
+        struct row *thin = add_row(c, ROW_EVENT_THIN, flow);
+        if (thin != NULL) {
+            row_number(thin, kept - every);
+        }
     }
 }
 

@@ -33,12 +33,12 @@ static const char *const statements[ROW_KIND_COUNT][ROW_STATEMENTS] = {
                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
                    " ON CONFLICT (flow, seq) DO UPDATE SET " NEW(kind) ", " NEW(at_ms) ", " NEW(
                        thin) ", " NEW(message)},
-    // Every other one goes when there are many.
+    // Every other one goes when there are many; the newest stays.
     [ROW_EVENT_THIN] =
         {"WITH numbered AS MATERIALIZED (SELECT seq, row_number() OVER (ORDER BY seq) AS n,"
          " count(*) OVER () AS n_all FROM event WHERE flow = ?1 AND thin = 1)"
          " DELETE FROM event WHERE flow = ?1 AND thin = 1 AND seq IN"
-         " (SELECT seq FROM numbered WHERE n_all > 900 AND n % 2 = 0)"},
+         " (SELECT seq FROM numbered WHERE n_all > ?2 AND (n_all - n) % 2 = 1)"},
     [ROW_OUTBOX_ADD] =
         {"DELETE FROM outbox WHERE flow = ?1 AND dead_ms = 0 AND thin = 1",
          "INSERT INTO outbox (flow, target, seq, thin, body, attempts, not_before_ms)"

@@ -73,8 +73,8 @@ void flows_free(struct flows *f);
 void flows_load(struct flows *f, void (*done)(void *arg, const struct failure *failure), void *arg);
 // The master stops: nothing new begins, callers that wait are told, watchers are sent home.
 void flows_stop(struct flows *f);
-// flows_queued, flows_active and watchers, in this order.
-void flows_limits(const struct flows *f, struct limit_use ret_uses[3]);
+// flows_queued, flows_active, watchers and events_per_flow, in this order.
+void flows_limits(const struct flows *f, struct limit_use ret_uses[4]);
 void flows_count(const struct flows *f, uint32_t *ret_queued, uint32_t *ret_active);
 struct flow *flows_find(struct flows *f, const char *id); // NULL: not in memory (perhaps stored)
 

@@ -116,7 +116,7 @@ static enum err give(struct core *c, struct flow_entry *e, const char *name_or_n
     change_flow(change, &row.row);
     if (name_or_null != NULL) {
         s->len = event.message.len;
-        change_event(change, e->flow.id, &event);
+        change_event(change, e->flow.id, &event, c->options->events_per_flow);
         if (callback != NULL) {
             change_outbox_add(change, e->flow.id, event.seq, event.thin, e->flow.spec->callback_url,
                               (struct blob){(const uint8_t *)callback, strlen(callback)});

@@ -128,12 +128,24 @@ void flows_count(const struct flows *fl, uint32_t *ret_queued, uint32_t *ret_act
     *ret_active = fl->n_active;
 }
 
-void flows_limits(const struct flows *fl, struct limit_use ret_uses[3]) {
+// The most progress events that one of the flows may have: its last number, as long as nothing had
+// to be thinned.
+static uint64_t most_events(const struct flows *fl) {
+    const uint64_t limit = fl->core->options->events_per_flow;
+    uint64_t most = 0;
+    for (const struct flow_entry *e = fl->by_id; e != NULL && most < limit; e = e->hh.next) {
+        most = e->flow.last_seq > most ? e->flow.last_seq : most;
+    }
+    return most < limit ? most : limit;
+}
+
+void flows_limits(const struct flows *fl, struct limit_use ret_uses[4]) {
     const struct master_options *o = fl->core->options;
     ret_uses[0] =
         (struct limit_use){"flows_queued", fl->n_queued, o->flows_queued, fl->n_flows_refused};
     ret_uses[1] = (struct limit_use){"flows_active", fl->n_active, o->flows_active, 0};
     ret_uses[2] = (struct limit_use){"watchers", fl->n_watches, o->watchers, fl->n_watches_refused};
+    ret_uses[3] = (struct limit_use){"events_per_flow", most_events(fl), o->events_per_flow, 0};
 }
 
 static bool may_begin(const struct flow_entry *e, int64_t wall_ms) {

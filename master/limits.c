@@ -29,11 +29,11 @@ void limits_look(const struct core *c, struct limit_use ret_uses[LIMITS_COUNT]) 
         rpc_server_count_messages(c->server, &largest_bytes, &n_messages_refused);
     }
     flows_limits(c->flows, ret_uses);
-    ret_uses[3] = (struct limit_use){"tasks_in_memory", scheduler_n_tasks(c->scheduler),
+    ret_uses[4] = (struct limit_use){"tasks_in_memory", scheduler_n_tasks(c->scheduler),
                                      o->tasks_in_memory, 0};
-    agents_limit(c->agents, &ret_uses[4]);
-    ret_uses[5] = (struct limit_use){"calls", n_calls, o->calls, n_refused};
-    ret_uses[6] =
+    agents_limit(c->agents, &ret_uses[5]);
+    ret_uses[6] = (struct limit_use){"calls", n_calls, o->calls, n_refused};
+    ret_uses[7] =
         (struct limit_use){"message_bytes", largest_bytes, o->message_bytes, n_messages_refused};
 }
 

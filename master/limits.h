@@ -16,10 +16,10 @@ struct limit_use {
     const char *name; // of its setting below `limits:`
     uint64_t now;
     uint64_t limit;
-    uint64_t refused; // since the start; 0 for what waits instead
+    uint64_t refused; // since the start; 0 for what waits, or gives way, instead
 };
 
-enum { LIMITS_COUNT = 7 };
+enum { LIMITS_COUNT = 8 };
 
 // ERR_NO_MEMORY.
 MUST_CHECK enum err limits_new(struct core *c, struct limits **ret_limits);

@@ -46,6 +46,7 @@ struct master_options {
     uint64_t part_bytes;  // of large objects; a multiple of the leaf
     uint64_t large_bytes; // objects above this are moved in parts
     uint32_t flows_queued, flows_active, tasks_in_memory, tasks_per_flow, watchers, agents, calls;
+    uint32_t events_per_flow;     // of its progress, that are kept; at least 16
     uint32_t message_bytes;       // of a message to this master
     uint64_t spec_bytes_per_flow; // of a flow's tasks in memory that no agent has
     uint32_t task_retries;        // attempts of a task before it fails

@@ -38,4 +38,5 @@ def test_refusals_name_the_limit_and_are_counted(start):
     now = limits(cluster)
     assert now["agents"]["now"] == 4 and now["agents"]["refused"] >= 1
     assert {"watchers", "tasks_in_memory", "flows_active", "calls"} <= set(now)
+    assert (now["events_per_flow"]["limit"], now["events_per_flow"]["refused"]) == (1000, 0)
     assert 0 < now["message_bytes"]["now"] <= now["message_bytes"]["limit"] == 4 << 20

@@ -174,8 +174,11 @@ static int setup(void **state) {
     memset(&w, 0, sizeof w);
     strcpy(w.dir, "/tmp/test_flow_XXXXXX");
     assert_non_null(mkdtemp(w.dir));
-    w.options = (struct master_options){
-        .flows_queued = 4, .flows_active = 2, .watchers = 2, .state_dir = w.dir};
+    w.options = (struct master_options){.events_per_flow = 1000,
+                                        .flows_queued = 4,
+                                        .flows_active = 2,
+                                        .watchers = 2,
+                                        .state_dir = w.dir};
     log_set_level(LOG_ERROR);
     open_world();
     return 0;

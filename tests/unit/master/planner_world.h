@@ -391,7 +391,8 @@ static int world_set_up(void **state) {
                                          .large_bytes = 3 * LEAF,
                                          .spec_bytes_per_flow = 8 << 20,
                                          .task_retries = 5,
-                                         .retries_per_flow = 1000000};
+                                         .retries_per_flow = 1000000,
+                                         .events_per_flow = 1000};
     w->chance = 42;
     w->budget = UINT64_MAX;
     w->page_entries = 50;

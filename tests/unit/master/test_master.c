@@ -43,6 +43,7 @@ static void set_options(struct master_options *o, const char *state_dir) {
                                  .watchers = 10,
                                  .agents = 10,
                                  .calls = 100,
+                                 .events_per_flow = 16,
                                  .message_bytes = 1 << 20,
                                  .task_retries = 3,
                                  .retries_per_flow = 1000000};
@@ -100,12 +101,15 @@ static void it_serves_and_says_where(void **state) {
     assert_int_equal(c->term, 1);
     assert_int_equal(strlen(c->id), 26);
     assert_int_equal(c->ticket_public_key.len, 32);
-    assert_int_equal(c->n_limits, 7);
-    assert_string_equal(c->limits[5]->name, "calls");
-    assert_int_equal(c->limits[5]->now, 1); // this one
-    assert_int_equal(c->limits[5]->limit, 100);
-    assert_string_equal(c->limits[6]->name, "message_bytes");
-    assert_int_equal(c->limits[6]->limit, 1 << 20);
+    assert_int_equal(c->n_limits, 8);
+    assert_string_equal(c->limits[3]->name, "events_per_flow");
+    assert_int_equal(c->limits[3]->now, 0);
+    assert_int_equal(c->limits[3]->limit, 16);
+    assert_string_equal(c->limits[6]->name, "calls");
+    assert_int_equal(c->limits[6]->now, 1); // this one
+    assert_int_equal(c->limits[6]->limit, 100);
+    assert_string_equal(c->limits[7]->name, "message_bytes");
+    assert_int_equal(c->limits[7]->limit, 1 << 20);
     protobuf_c_message_free_unpacked(reply, NULL);
 }
 

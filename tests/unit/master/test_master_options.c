@@ -54,7 +54,7 @@ static void every_key_is_read(void **state) {
                         "large_bytes: 8MiB\ntls: {certificate: c, key: k, ca: a}\n"
                         "limits: {flows_queued: 1, flows_active: 2, tasks_in_memory: 100,"
                         " tasks_per_flow: 50, spec_bytes_per_flow: 1MiB, watchers: 5, agents: 6, "
-                        "calls: 16, message_bytes: 2MiB, task_retries: 7,"
+                        "calls: 16, message_bytes: 2MiB, events_per_flow: 16, task_retries: 7,"
                         " retries_per_flow: 8}\n",
                         &o, &f, &c));
     assert_string_equal(o.name, "m1");
@@ -71,6 +71,7 @@ static void every_key_is_read(void **state) {
     assert_int_equal(o.watchers, 5);
     assert_int_equal(o.calls, 16);
     assert_int_equal(o.message_bytes, 2 << 20);
+    assert_int_equal(o.events_per_flow, 16);
     assert_int_equal(o.task_retries, 7);
     assert_int_equal(o.retries_per_flow, 8);
     config_free(c);

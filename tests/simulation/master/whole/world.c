@@ -156,7 +156,8 @@ static void options_of(struct world *w) {
                                          .tasks_per_flow = window < 200 ? 200 : window,
                                          .spec_bytes_per_flow = 4 << 20,
                                          .task_retries = 5,
-                                         .retries_per_flow = 1000000};
+                                         .retries_per_flow = 1000000,
+                                         .events_per_flow = 1000};
 }
 
 static void agents_new(struct world *w) {
