@@ -18,20 +18,26 @@ def tree(cluster, name):
     return f"a:{root}/", f"b:{cluster.root('b') / name}"
 
 
+def submit_with_callbacks(cluster, receiver):
+    """Four flows that end by themselves and one that is told to; which events each has to cause."""
+    expected = {}
+    for i in range(4):
+        flow = cluster.submit(*tree(cluster, f"t{i}"), "--callback", receiver.url)
+        expected[flow] = ["started", "completed"]
+    waits = cluster.submit(*tree(cluster, "later"), "--callback", receiver.url, "--not-before", "+10h")
+    for command in ("suspend", "resume", "suspend", "cancel"):
+        cluster.json(command, waits)
+    expected[waits] = ["started", "suspended", "started", "suspended", "terminated"]
+    return expected
+
+
 def test_every_change_arrives_though_receiver_and_master_fail(start, work):
     chance = random.Random(5)
     mode = {"ways": ["fail"]}
     receiver = Receiver(lambda: chance.choice(mode["ways"]))
     try:
         cluster = start(settings=settings(work))
-        expected = {}
-        for i in range(4):
-            flow = cluster.submit(*tree(cluster, f"t{i}"), "--callback", receiver.url)
-            expected[flow] = ["started", "completed"]
-        waits = cluster.submit(*tree(cluster, "later"), "--callback", receiver.url, "--not-before", "+10h")
-        for command in ("suspend", "resume", "suspend", "cancel"):
-            cluster.json(command, waits)
-        expected[waits] = ["started", "suspended", "started", "suspended", "terminated"]
+        expected = submit_with_callbacks(cluster, receiver)
         silent = cluster.submit(*tree(cluster, "silent"))
         for flow in [*expected, silent]:
             cluster.wait(flow)
@@ -73,14 +79,7 @@ def outage(start, work, seconds, **more):
     receiver = Receiver(choose)
     try:
         cluster = start(settings=settings(work, **more))
-        expected = {}
-        for i in range(4):
-            flow = cluster.submit(*tree(cluster, f"t{i}"), "--callback", receiver.url)
-            expected[flow] = ["started", "completed"]
-        waits = cluster.submit(*tree(cluster, "later"), "--callback", receiver.url, "--not-before", "+10h")
-        for command in ("suspend", "resume", "suspend", "cancel"):
-            cluster.json(command, waits)
-        expected[waits] = ["started", "suspended", "started", "suspended", "terminated"]
+        expected = submit_with_callbacks(cluster, receiver)
         cluster.until(lambda: all(receiver.events(flow) == events for flow, events in expected.items()),
                       f"all callbacks: {expected}")
         for flow in expected:
