@@ -22,7 +22,6 @@ struct rpc_channel;
 
 enum {
     RPC_MAX_MESSAGE_BYTES = 4 << 20, // both directions, both ends, if nothing else is said
-    RPC_SESSION_MESSAGE_BYTES = 512 << 10,
     // One message may unpack to at most this much memory (4 MiB of empty submessages would
     // take 223 MiB); past it the call ends with RESOURCE_EXHAUSTED.
     RPC_MAX_UNPACKED_BYTES = 32 << 20,

@@ -137,19 +137,6 @@ static void on_flows(void *arg, enum err result, const struct flow_row *rows, si
     loop_stop(w->loop);
 }
 
-static void on_events(void *arg, enum err result, const struct flow_event_row *rows, size_t n,
-                      bool more) {
-    struct database_world *w = arg;
-    w->result = result;
-    w->n_rows = n;
-    w->more = more;
-    if (n > 0) {
-        w->first = rows[0].seq;
-        w->last = rows[n - 1].seq;
-    }
-    loop_stop(w->loop);
-}
-
 static void the_same_request_is_stored_once(void **state) {
     struct database_world *w = *state;
     database_world_insert(w, FLOW_A, "r1", "spec");
@@ -231,43 +218,6 @@ static void a_second_master_is_refused(void **state) {
     struct failure f = {0};
     assert_err(database_open(&place, w->loop, &second, &f), ERR_LOCKED);
     assert_string_not_equal(f.remedy, "");
-}
-
-// Every tenth is a change of state.
-static void add_events(struct database_world *w, uint64_t first, uint64_t end, uint32_t kept) {
-    struct change *c = change_new();
-    for (uint64_t seq = first; seq < end; seq++) {
-        struct flow_event_row e = {
-            .seq = seq, .at_ms = 1, .thin = seq % 10 != 0, .kind = "x", .message = text_blob("m")};
-        change_event(c, FLOW_A, &e, kept);
-    }
-    database_world_commit(w, c);
-    assert_ok(w->result);
-    database_events_read(w->database, FLOW_A, 0, 100000, on_events, w);
-    loop_run(w->loop);
-    assert_int_equal(w->first, 1);
-    assert_int_equal(w->last, end - 1);
-}
-
-// After each event there are at most so many, and never less than nearly half.
-static void progress_is_thinned_to_its_limit_and_state_changes_stay(void **state) {
-    enum { KEPT = 40, STEPS = 300 };
-    struct database_world *w = *state;
-    size_t most = 0;
-    database_world_insert(w, FLOW_A, "", "spec"); // with the event 1, a change of state
-    for (uint64_t seq = 2; seq < STEPS; seq++) {
-        add_events(w, seq, seq + 1, KEPT);
-        size_t n_states = 1 + seq / 10, n_thin = w->n_rows - n_states;
-        assert_in_range(n_thin, seq < KEPT ? 0 : KEPT / 2 - KEPT / 8, KEPT);
-        most = n_thin > most ? n_thin : most;
-    }
-    assert_in_range(most, KEPT - KEPT / 8, KEPT);
-    add_events(w, STEPS, 5000, 1000);
-    assert_in_range(w->n_rows, 500 + 400, 500 + 1000);
-    database_events_read(w->database, FLOW_A, 4990, 3, on_events, w);
-    loop_run(w->loop);
-    assert_int_equal(w->n_rows, 3);
-    assert_true(w->more);
 }
 
 static void first_of_three(void *arg, enum err result) {
@@ -496,7 +446,6 @@ int database_contract(const struct database_kind *k) {
         TEST(flows_are_listed_newest_first_and_filtered),
         TEST(what_was_committed_survives_the_process),
         TEST(a_second_master_is_refused),
-        TEST(progress_is_thinned_to_its_limit_and_state_changes_stay),
         TEST(answers_come_in_the_order_of_the_questions),
         TEST(a_change_without_memory_changes_nothing),
         TEST(tasks_are_loaded_by_rank_and_listings_have_their_share),

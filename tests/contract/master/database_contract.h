@@ -18,6 +18,8 @@ struct database_kind {
 int database_contract(const struct database_kind *k);
 // Versions of the schema. The program wraps sql_schema_version().
 int schema_contract(const struct database_kind *k);
+// Events of a flow, and how many are kept.
+int event_contract(const struct database_kind *k);
 
 // ---- for the tests of one kind ----
 struct database_world {

@@ -191,7 +191,7 @@ int main(void) {
     };
     const struct CMUnitTest with_password[] = {cmocka_unit_test(a_wrong_password_is_refused)};
     postgres_server_start(NULL);
-    int n_failed = database_contract(&kind) + schema_contract(&kind);
+    int n_failed = database_contract(&kind) + schema_contract(&kind) + event_contract(&kind);
     n_failed += cmocka_run_group_tests_name("broken connections", tests, NULL, NULL);
     postgres_server_end();
     postgres_server_start("word");

@@ -188,6 +188,6 @@ int main(void) {
         TEST(a_log_of_a_file_that_is_refused_stays),
         TEST(a_log_that_was_left_is_taken),
     };
-    int n_failed = database_contract(&kind) + schema_contract(&kind);
+    int n_failed = database_contract(&kind) + schema_contract(&kind) + event_contract(&kind);
     return n_failed + cmocka_run_group_tests(tests, NULL, NULL);
 }
