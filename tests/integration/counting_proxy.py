@@ -52,6 +52,7 @@ class Tally:
     def __init__(self):
         self.changed = threading.Condition()  # of all that is counted
         self.came = 0  # from agents
+        self.admitted = 0  # passed, or let past the limit and still on its way
         self.passed = 0  # handed on
         self.limit = float("inf")  # what goes beyond is kept back until this is raised
 
@@ -89,10 +90,11 @@ class Pipe:
         for connection in connections:
             connection.cut()
 
-    def _pass(self, connection):
+    def _pass(self, connection, payload=0):
         with self.changed:
             self.changed.wait_for(lambda: not self.dark(connection) and
-                                  (self.tally.passed < self.tally.limit or not connection.is_open))
+                                  (self.tally.admitted < self.tally.limit or not connection.is_open))
+            self.tally.admitted += payload
 
     def _accept(self):
         while True:
@@ -164,16 +166,21 @@ class CountingProxy(Pipe):
                     connection.payload[task] = connection.payload.get(task, 0) + len(payload)
                     connection.since.setdefault(task, time.monotonic())
                     self.tally.came += len(payload)
-            self._hand_on(connection, sink, header, payload)
+            self._hand_on(connection, sink, header, payload, len(payload) if kind == DATA else 0)
             if kind == DATA:
                 with self.changed:
                     self.tally.passed += len(payload)
                     self.changed.notify_all()
 
-    def _hand_on(self, connection, sink, header, payload):
-        self._pass(connection)
-        sink.sendall(header)
-        sink.sendall(payload)
+    def _hand_on(self, connection, sink, header, payload, counted=0):
+        self._pass(connection, counted)
+        try:
+            sink.sendall(header)
+            sink.sendall(payload)
+        except OSError:
+            with self.changed:
+                self.tally.admitted -= counted
+            raise
 
     @staticmethod
     def _frames(source):
