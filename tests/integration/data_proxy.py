@@ -2,6 +2,7 @@
 """A proxy on the data address of an agent, which flips bits of the payload or cuts connections.
 
 It knows the frames (dataplane/frame.h) just enough to find the payload of DATA."""
+import itertools
 import random
 import socket
 import struct
@@ -15,13 +16,13 @@ class DataProxy:
     """Listens on a free port at once; connect it to the agent with `to` before bytes come.
 
     flip_every: one bit is flipped in each so many bytes of payload (0: none).
-    cuts: so many connections are cut, each after a random number of bytes below cut_within."""
+    cuts: so many connections are cut: whichever carries a byte whose place in all the payload was drawn by lot,
+    each less than cut_within after the one before."""
 
     def __init__(self, flip_every=0, cuts=0, cut_within=64 << 20, seed=1):
         self.flip_every = flip_every
-        self.cuts_left = cuts
-        self.cut_within = cut_within
         self.random = random.Random(seed)
+        self.cuts = list(itertools.accumulate(self.random.randrange(1, cut_within) for _ in range(cuts)))
         self.lock = threading.Lock()
         self.payload = 0  # bytes that came from the agent
         self.next_flip = self.random.randrange(flip_every) if flip_every else None
@@ -83,15 +84,8 @@ class DataProxy:
             pass
         self._cut(client, agent)
 
-    def _budget(self):
-        """After how many bytes of payload this connection is cut; None: never."""
-        with self.lock:
-            if self.cuts_left == 0:
-                return None
-            self.cuts_left -= 1
-            return self.random.randrange(1, self.cut_within)
-
-    def _flip(self, payload):
+    def _came(self, payload):
+        """Flips what is to be flipped. After how many of these bytes the connection is to be cut; None: not."""
         with self.lock:
             start = self.payload
             self.payload += len(payload)
@@ -99,10 +93,13 @@ class DataProxy:
                 payload[self.next_flip - start] ^= 1 << self.random.randrange(8)
                 self.flips += 1
                 self.next_flip = self.flips * self.flip_every + self.random.randrange(self.flip_every)
+            if self.cuts and self.cuts[0] < self.payload:
+                self.n_cut += 1
+                return max(0, self.cuts.pop(0) - start)
+            return None
 
     def _answers(self, agent, client):
         stream = agent.makefile("rb", buffering=1 << 20)
-        budget = self._budget()
         while True:
             header = stream.read(HEADER.size)
             if len(header) < HEADER.size:
@@ -111,13 +108,8 @@ class DataProxy:
             payload = bytearray(stream.read(length))
             if len(payload) < length:
                 return
-            if kind == DATA:
-                self._flip(payload)
-                if budget is not None and budget < length:
-                    client.sendall(header + payload[:budget])
-                    with self.lock:
-                        self.n_cut += 1
-                    return
-                budget = None if budget is None else budget - length
+            if kind == DATA and (n := self._came(payload)) is not None:
+                client.sendall(header + payload[:n])
+                return
             client.sendall(header)
             client.sendall(payload)
