@@ -180,6 +180,11 @@ class Cluster:
         done = self.sluice("agents", "--json")
         return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
 
+    def all_connected(self):
+        """Are all agents, as they run now?"""
+        now = {agent["name"]: agent["pid"] for agent in self.agents_now() if agent["connected"]}
+        return now == {name: self.pid(name) for name in self.agents()}
+
     # ---- processes ----
     def pid(self, name):
         """The pid of a daemon now ("master" or an agent's name), from its log."""

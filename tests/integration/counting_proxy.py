@@ -213,9 +213,12 @@ class Proxies:
 
     def connections(self, source=None, executor=None):
         """Those that are open now."""
+        return [c for c in self.connections_ever(source, executor) if c.is_open]
+
+    def connections_ever(self, source=None, executor=None):
         with self.changed:
             return [c for name, proxy in self.by_name.items() for c in proxy.connections
-                    if c.is_open and source in (None, name) and executor in (None, c.executor)]
+                    if source in (None, name) and executor in (None, c.executor)]
 
     def passed(self):
         """Payload that was handed on, in bytes."""

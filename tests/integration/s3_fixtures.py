@@ -97,6 +97,5 @@ def compare_files(a, b):
 def restart(cluster, name):
     """Kills the daemon, and waits until all are connected again."""
     old = cluster.kill(name, signal.SIGKILL)
-    cluster.until(lambda: cluster.pid(name) != old, f"{name} to be started again")
-    cluster.until(lambda: cluster.agents_now() and all(
-        a["connected"] and a["pid"] == cluster.pid(a["name"]) for a in cluster.agents_now()), "all to be connected")
+    cluster.back(name, old)
+    cluster.until(cluster.all_connected, "all to be connected")

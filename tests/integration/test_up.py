@@ -15,14 +15,14 @@ def test_up_prints_what_is_needed(cluster):
         assert "sluice-agent" in str(agent["command"])
     listed = cluster.listed_agents()
     assert {agent["name"] for agent in listed} == set(cluster.agents())
-    cluster.until(lambda: all(agent["connected"] for agent in cluster.listed_agents()), "all to be connected")
+    cluster.until(cluster.all_connected, "all to be connected")
 
 
 def test_a_daemon_that_died_is_started_again(cluster):
     for name in ["master", cluster.agents()[0]]:
         pid = cluster.kill(name)
-        cluster.until(lambda name=name, pid=pid: cluster.pid(name) != pid, f"{name} to come back")
-    cluster.until(lambda: len(cluster.agents_now()) == 4 and all(a["connected"] for a in cluster.agents_now()), "all to be connected")
+        cluster.back(name, pid)
+    cluster.until(cluster.all_connected, "all to be connected")
     a, b = cluster.root("a"), cluster.root("b")
     (a / "f").write_bytes(b"x")
     cluster.cp(f"a:{a}/f", f"b:{b}/f")
