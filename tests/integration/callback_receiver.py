@@ -97,6 +97,10 @@ class Receiver:
         if path != "/hook" or mac != right or headers["Sluice-Event-Id"] != event["id"] or not same:
             self.problem(f"{path} {headers} {body}")
 
+    def flows(self):
+        """Those that it was told of, whatever it did then; the lock is held."""
+        return {i.rsplit("-", 1)[0] for i in self.bodies}
+
     def events(self, flow):
         """Names of the flow's state changes in the order of their arrival, without repetitions."""
         with self.lock:
@@ -120,7 +124,7 @@ class Receiver:
 def settings(work, **more):
     secret = work / "secret"
     secret.write_bytes(SECRET + b"\n")
-    values = {"hosts": "[127.0.0.1]", "secret_file": str(secret), "backoff": "20ms", "backoff_max": "100ms",
-              "timeout": "1s", "attempts": "1000", **more}
+    values = {"hosts": "[127.0.0.1]", "secret_file": str(secret), "backoff": "20ms", "backoff_max": "400ms",
+              "timeout": "60s", "attempts": "1000", **more}
     return {"master.callbacks": "{" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}",
             "master.reconcile": "1s"}
