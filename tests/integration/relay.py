@@ -56,6 +56,7 @@ class Relay:
         self.bytes_per_s = None
         self.free_at = 0.0  # when the pace allows the next piece
         self.from_target = 0  # bytes
+        self.stalls_at = None  # so many of them: then nothing passes
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
@@ -131,6 +132,9 @@ class Relay:
     def _pace(self, n):
         with self.lock:
             self.from_target += n
+            if self.stalls_at is not None and self.from_target >= self.stalls_at:
+                self.stalls_at = None
+                self.flowing.clear()
             if not self.bytes_per_s:
                 return
             now = time.monotonic()
