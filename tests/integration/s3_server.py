@@ -20,14 +20,21 @@ def missing():
     return [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
 
 
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+class Ports:
+    """Ports of this machine for servers that cannot choose one themselves. They are bound here, without listening,
+    until close(): nobody is given them, and only who names one, and sets SO_REUSEADDR as all servers do, can listen
+    there."""
+
+    def __init__(self, n):
+        self.sockets = [socket.socket() for _ in range(n)]
+        for s in self.sockets:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", 0))
+        self.numbers = [s.getsockname()[1] for s in self.sockets]
+
+    def close(self):
+        for s in self.sockets:
+            s.close()
 
 
 CONFIG = """[global]
@@ -94,7 +101,8 @@ class S3Server:
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
-        self.port, self.mon_port = free_ports(2)
+        self.ports = Ports(2)
+        self.port, self.mon_port = self.ports.numbers
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.processes = []
         self.environment = {**os.environ, "PATH": PATH, "CEPH_CONF": str(self.directory / "ceph.conf"), "CEPH_ARGS": ""}
@@ -179,3 +187,4 @@ class S3Server:
                 os.kill(process.pid, signal.SIGKILL)
             process.wait()
         self.processes = []
+        self.ports.close()

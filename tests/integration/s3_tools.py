@@ -7,6 +7,7 @@ import http.client
 import http.server
 import random
 import re
+import select
 import threading
 import time
 import urllib.parse
@@ -86,6 +87,12 @@ class S3Client:
         return self.call("GET", bucket, query={"uploads": ""})[0].count(b"<Upload>")
 
 
+def part_of(method, path):
+    """(object, number) of a request that sends a part of an upload, or None."""
+    number = re.search(r"partNumber=(\d+)", path) if method == "PUT" else None
+    return (path.split("?")[0], int(number[1])) if number else None
+
+
 class Proxy:
     """HTTP, one request after the other on each connection; the Host header passes unchanged, so
     that signatures stay valid. `busy`, `cut`, `flip`, `late` are per mille of the requests; `lie` of those whose success is told
@@ -99,6 +106,8 @@ class Proxy:
         self.expire_after = None  # parts; then only requests with the accepted key are served
         self.accepted_key = ("no such key", "")
         self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.parts_limit = float("inf")  # of an upload's parts no more than these go on, until it is raised
         self.requests, self.bytes_up, self.bytes_down, self.spoilt = 0, 0, 0, 0
         self.chance = random.Random(1)
         self.put = {}  # (path, part number) -> how often it was sent whole
@@ -124,6 +133,9 @@ class Proxy:
                 what = proxy.count(self.command, self.path, len(body))
                 if proxy.is_expired(self.headers.get("Authorization", "")):
                     self.answer(400, b"<Error><Code>ExpiredToken</Code><Message>they were good once</Message></Error>")
+                    return
+                if not proxy.may_go_on(self.command, self.path, self.connection):
+                    self.close_connection = True
                     return
                 region = proxy.elsewhere(self.headers.get("Authorization", ""))
                 if region:
@@ -182,6 +194,26 @@ class Proxy:
             return (self.expire_after is not None and len(self.put) >= self.expire_after
                     and f"Credential={self.accepted_key[0]}/" not in authorization)
 
+    def limit_parts(self, limit=float("inf")):
+        with self.lock:
+            self.parts_limit = limit
+            self.changed.notify_all()
+
+    def wait_parts(self, n, timeout):
+        """Until so many came."""
+        with self.lock:
+            assert self.changed.wait_for(lambda: len(self.put) >= n, timeout), f"only {len(self.put)} parts, not {n}"
+
+    def may_go_on(self, method, path, connection):
+        """Waits, if it is a part beyond the limit. Is the client still there?"""
+        part = part_of(method, path)
+        with self.lock:
+            if part is None or list(self.put).index(part) < self.parts_limit:
+                return True
+            self.changed.wait_for(lambda: list(self.put).index(part) < self.parts_limit)
+        readable, _, _ = select.select([connection], [], [], 0)
+        return not readable  # it asks nothing more before it is answered: that would be its end
+
     def elsewhere(self, authorization):
         """The region that the request is sent to; None: it is right here."""
         with self.lock:
@@ -197,10 +229,10 @@ class Proxy:
         with self.lock:
             self.requests += 1
             self.bytes_up += n_bytes
-            part = re.search(r"partNumber=(\d+)", path)
-            if method == "PUT" and part:
-                name = (path.split("?")[0], int(part[1]))
-                self.put[name] = self.put.get(name, 0) + 1
+            part = part_of(method, path)
+            if part:
+                self.put[part] = self.put.get(part, 0) + 1
+                self.changed.notify_all()
             die = self.chance.randrange(1000)
             lie = self.lie if method == "POST" and "uploadId=" in path else 0
             for what, share in (("busy", self.busy), ("cut", self.cut), ("flip", self.flip), ("late", self.late),
@@ -212,5 +244,6 @@ class Proxy:
         return None
 
     def stop(self):
+        self.limit_parts()
         self.server.shutdown()
         self.server.server_close()

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
-from s3_server import free_ports
+from s3_server import Ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE_S = 60
@@ -31,7 +31,8 @@ class VersityServer:
         (self.directory / "buckets").mkdir(parents=True)
         self.certificate = self.directory / "server.pem"
         self.processes = []
-        self.port, self.tls_port = free_ports(2)
+        self.ports = Ports(2)
+        self.port, self.tls_port = self.ports.numbers
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.tls_endpoint = f"https://localhost:{self.tls_port}"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -54,6 +55,7 @@ class VersityServer:
                 env={**os.environ, "GOMAXPROCS": "2"}))
 
     def until_answers(self):
+        """By asking again and again: it tells nobody when it begins to listen."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
@@ -72,3 +74,4 @@ class VersityServer:
                 os.kill(process.pid, signal.SIGKILL)
             process.wait()
         self.processes = []
+        self.ports.close()

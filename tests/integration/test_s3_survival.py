@@ -21,10 +21,13 @@ def write_large(path, size):
 def give_up(cluster, proxy, s3, source, bucket, store):
     """Cancels a flow in the middle of an upload, of which nothing remains."""
     before = len(proxy.put)
+    proxy.limit_parts(before + 3)
     flow = cluster.submit(source, f"{store}://{bucket}/given-up")
-    cluster.until(lambda: len(proxy.put) > before + 2, "three parts")
-    cluster.cancel(flow)
-    cluster.wait(flow)
+    proxy.wait_parts(before + 3, cluster.wait_s)
+    done = cluster.sluice("cancel", flow)
+    proxy.limit_parts()
+    assert done.returncode == 0, done.stderr
+    assert cluster.wait(flow)["outcome"] == "cancelled"
     cluster.until(lambda: s3.uploads(bucket) == 0, "the upload to be aborted")
 
 
@@ -33,11 +36,13 @@ def test_an_agent_killed_at_10_50_and_90_percent_sends_only_what_is_missing(begi
                     settings={"master.part_bytes": 4 * CHUNK, "agent.slots": SLOTS})
     source, n = cluster.root("a") / "big", 128 if full else 30
     write_large(source, n * CHUNK)
-    flow = cluster.submit(f"a:{source}", f"s3://{buckets[0]}/big")
+    flow = None
     for percent in (10, 50, 90):
-        cluster.until(lambda p=percent: len(proxy.put) * 100 >= n * p, f"{percent} % of the parts")
-        old = cluster.kill("a-1", signal.SIGKILL)
-        cluster.until(lambda o=old: cluster.pid("a-1") != o, "the agent to be started again")
+        proxy.limit_parts(n * percent // 100)  # it must not end before, however late this test is
+        flow = flow or cluster.submit(f"a:{source}", f"s3://{buckets[0]}/big")
+        proxy.wait_parts(n * percent // 100, cluster.wait_s)
+        cluster.back("a-1", cluster.kill("a-1", signal.SIGKILL))
+    proxy.limit_parts()
     assert cluster.wait(flow)["state"] == "COMPLETED", cluster.show(flow)
     assert s3.uploads(buckets[0]) == 0
     assert len(proxy.put) == n
@@ -56,9 +61,11 @@ def test_an_agent_killed_in_a_copy_within_the_store_leaves_no_upload(begin, prox
     source, n = cluster.root("a") / "big", 20
     write_large(source, n * CHUNK)  # more than is copied in one request
     cluster.cp(f"a:{source}", f"s3://{buckets[0]}/big")
+    proxy.limit_parts(3)
     flow = cluster.submit(f"s3+slow://{buckets[0]}/big", f"s3+slow://{buckets[1]}/copy")
-    cluster.until(lambda: len(proxy.put) >= 3, "three parts")
+    proxy.wait_parts(3, cluster.wait_s)
     restart(cluster, "a-1")
+    proxy.limit_parts()
     assert cluster.wait(flow)["state"] == "COMPLETED", cluster.show(flow)
     assert s3.uploads(buckets[1]) == 0
     assert proxy.bytes_up + proxy.bytes_down < MIB
@@ -100,6 +107,7 @@ def test_keys_that_expire_suspend_the_flow_until_there_are_others(begin, proxy, 
     assert (cluster.root("a") / "back").read_bytes() == (source / "whole").read_bytes()
     listed = [json.loads(line) for line in cluster.sluice("credentials", "--json").stdout.splitlines()]
     assert [c["name"] for c in listed] == ["s3"]
+    assert cluster.stop() == []
     for path in (cluster.directory / "up").rglob("*"):
         if path.is_file():
             assert second[1].encode() not in path.read_bytes(), path

@@ -60,7 +60,7 @@ def assert_checksums(s3, bucket, source):
         assert checksum(s3, bucket, name) == crc64nvme((source / name).read_bytes()), name
 
 
-def test_objects_have_their_checksum_at_the_store(begin, s3, buckets):
+def test_objects_have_their_checksum_at_the_store(begin, server, s3, buckets):
     cluster = begin(sites={"a": 1})
     source = cluster.root("a") / "tree"
     make_tree(source, 33 * MIB)
@@ -69,8 +69,7 @@ def test_objects_have_their_checksum_at_the_store(begin, s3, buckets):
     assert_checksums(s3, buckets[0], source)
     assert chosen(cluster) == {("CRC64NVME", True)}
     # Read as a whole, an object whose bytes are not those of its checksum is refused.
-    server_file = next(pathlib.Path(tempfile.gettempdir()).glob(f"sluice-versity-*/versity/buckets/{buckets[0]}/whole"))
-    with open(server_file, "r+b") as file:
+    with open(server.directory / "buckets" / buckets[0] / "whole", "r+b") as file:
         file.write(b"spoilt")
     done = cluster.sluice("cp", f"s3://{buckets[0]}/whole", f"a:{cluster.root('a')}/back")
     assert done.returncode == 1 and b"CRC64NVME" in done.stderr, done.stderr
