@@ -157,10 +157,14 @@ def test_a_database_that_crashes_is_waited_for(start, work, scale):
     flows, watchers = begin(cluster, 2, 2, 1500 // scale, (100 << 20) // scale, work)
     under_way(cluster, flows)
     pid = cluster.pid("master")
-    for _ in range(3):
+
+    def told(event):
+        return sum(line["event"] == event for line in cluster.log_lines("master"))
+
+    for n in range(1, 4):
         cluster.postgres.stop()
-        cluster.until(lambda: [line for line in cluster.log_lines("master") if line["event"] == "database_trouble"],
-                      "the master to notice")
+        cluster.until(lambda n=n: told("database_trouble") >= n, "the master to notice")
         cluster.postgres.start()
+        cluster.until(lambda n=n: told("database_recovered") >= n, "the master to go on")
     check(cluster, flows, watchers)
     assert cluster.pid("master") == pid
