@@ -92,18 +92,19 @@ static void closures_left_over_run_when_the_loop_is_freed(void **state) {
 
 struct ticks {
     struct loop *loop;
-    struct loop_timer *timer, *never, *end;
+    struct loop_timer *timer, *replaced, *disarmed, *end;
     char order[8];
 };
 
 static void tick_a(void *arg) {
     struct ticks *t = arg;
     strcat(t->order, "a");
-    loop_timer_disarm(t->never);
     if (strlen(t->order) < 3) {
+        loop_timer_arm(t->disarmed, 1);
+        loop_timer_disarm(t->disarmed);
         loop_timer_arm(t->timer, 5);
     } else {
-        loop_timer_arm(t->end, 200); // the disarmed one would be due by then
+        loop_timer_arm(t->end, 200); // those that must not fire would be due by then
     }
 }
 
@@ -123,17 +124,19 @@ static void timers_fire_in_order_and_can_be_disarmed(void **state) {
     struct ticks t = {.loop = loop_new()};
     (void)state;
     t.timer = loop_timer_new(t.loop, tick_a, &t);
-    t.never = loop_timer_new(t.loop, tick_wrong, &t);
+    t.replaced = loop_timer_new(t.loop, tick_wrong, &t);
+    t.disarmed = loop_timer_new(t.loop, tick_wrong, &t);
     struct loop_timer *b = loop_timer_new(t.loop, tick_b, &t);
     t.end = loop_timer_new(t.loop, tick_end, &t);
-    loop_timer_arm(t.never, 1);
-    loop_timer_arm(t.never, 100); // replaces the first
+    loop_timer_arm(t.replaced, 1);
+    loop_timer_arm(t.replaced, 3600 * 1000);
     loop_timer_arm(b, 0);
     loop_timer_arm(t.timer, 1);
     loop_run(t.loop);
     assert_string_equal(t.order, "baa");
     loop_timer_free(t.timer);
-    loop_timer_free(t.never);
+    loop_timer_free(t.replaced);
+    loop_timer_free(t.disarmed);
     loop_timer_free(b);
     loop_timer_free(t.end);
     loop_free(t.loop);

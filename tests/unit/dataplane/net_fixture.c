@@ -165,6 +165,23 @@ struct conn *net_connect(struct net *n) {
     return c;
 }
 
+struct conn *net_connect_in_time(struct net *n) {
+    int64_t until_ms = clock_mono_ms(&clock_system) + 200 * 1000;
+    const char *address = data_server_address(n->server);
+    const struct conn_pool_target t = {.agent = NET_SOURCE,
+                                       .addresses = &address,
+                                       .n_addresses = 1,
+                                       .timeout_ms = 60 * 1000,
+                                       .fresh = true};
+    struct conn *c = NULL;
+    bool reused;
+
+    while (conn_pool_take(n->pool, &t, &c, &reused, NULL) != OK) {
+        assert_true(clock_mono_ms(&clock_system) < until_ms);
+    }
+    return c;
+}
+
 void net_send_open(struct net *n, struct conn *c, const uint8_t *ticket, size_t ticket_len,
                    const uint8_t *table, size_t table_len, const struct signing_key *key) {
     uint8_t own_ticket[TICKET_MAX_BYTES], proof[SIGNATURE_BYTES], text[FRAME_PROOF_TEXT_MAX];

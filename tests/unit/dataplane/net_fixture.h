@@ -54,6 +54,9 @@ size_t net_sign(struct net *n, uint8_t buf[TICKET_MAX_BYTES]);
 // A connection to the server after the greeting; and one that opened the task.
 struct conn *net_connect(struct net *n);
 struct wire *net_dial(struct net *n); // without a greeting
+// As net_connect(), again and again, while the server has no room, or takes us for idle before it
+// has greeted us.
+struct conn *net_connect_in_time(struct net *n);
 struct conn *net_open_task(struct net *n);
 // Sends OPEN_TASK with what is given (NULL, 0: what is right).
 void net_send_open(struct net *n, struct conn *c, const uint8_t *ticket, size_t ticket_len,

@@ -188,7 +188,7 @@ static void who_shows_no_ticket_does_not_stay(void **state) {
     enum err e = OK;
 
     net_restart(n, 0, 300);
-    c = net_connect(n);
+    c = net_connect_in_time(n);
     while (!e && h.type != FRAME_GOAWAY) { // it is never idle
         h = (struct frame_header){.type = FRAME_PING};
         e = conn_put(c, &h, NULL, NULL);
