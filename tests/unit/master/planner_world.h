@@ -34,6 +34,7 @@ struct node {
     int fails;         // so many times, retryable
     bool fails_always; // not retryable
     bool list_fails;   // always, not retryable
+    int bare;          // so many of its parts are told without digests
     // what became of it
     int delivered, made, meta;
     struct leaf {
@@ -81,6 +82,7 @@ struct world {
     // odds of an accident in a turn, one in so many; 0: never
     int odds_agent, odds_master, odds_reboot, odds_yield;
     int page_entries;
+    int n_elsewhere;          // the first so many agents are of another site, "there"
     size_t hold_batches;      // nobody works on one until so many tasks are in memory
     uint64_t n_turns, budget; // of accidents
     int64_t ahead_ms;         // how long the database has had something to do, by our clock
@@ -88,7 +90,7 @@ struct world {
     bool planned_out, abandoned, cancel, quiet, crash, dispatching;
     int n_failed, n_lists, n_pages, n_yields, n_masters, n_cleanups, n_fresh;
     uint64_t shown_done;
-    uint64_t bytes_moved;
+    uint64_t bytes_moved, bytes_bare; // bare: told without digests
     uint64_t first_batch, last_batch; // their tasks' ids, in the order in which they were planned
     uint32_t n_in_first, n_in_last;
     struct failure why;

@@ -176,7 +176,7 @@ static void agent_tell(struct world *w, struct sim_agent *a, int64_t now_ms) {
                                          {.name = "out", .writable = true, .shared = true}};
     struct scheduler_agent up = {.slots = SLOTS, .volumes = volumes, .n_volumes = 2};
     snprintf(up.name, sizeof up.name, "%s", a->name);
-    snprintf(up.site, sizeof up.site, "here");
+    snprintf(up.site, sizeof up.site, agent_index(w, a) < w->n_elsewhere ? "there" : "here");
     snprintf(up.incarnation, sizeof up.incarnation, "%d", a->incarnation);
     assert_ok(scheduler_agent_up(s, &up, now_ms));
     for (int i = 0; i < RUNNING_MAX; i++) {

@@ -211,6 +211,31 @@ static void a_source_that_changed_begins_again(void **state) {
     assert_exact(w);
 }
 
+// As an agent tells of blocks that the file system shares: they were not read.
+static void without_digests(struct world *w, int n_parts) {
+    int root = node_add(w, -1, "", OBJECT_DIRECTORY, 0);
+    int n = node_add(w, root, "large", OBJECT_FILE, 8 * LEAF);
+    w->nodes[n].bare = n_parts;
+    world_run(w);
+    assert_exact(w);
+    assert_int_equal(w->nodes[n].bare, 0);
+    assert_int_equal(w->bytes_bare, (uint64_t)n_parts * 2 * LEAF);
+}
+
+static void within_a_site_parts_need_no_digests(void **state) {
+    struct world *w = *state;
+    without_digests(w, 3);
+    assert_int_equal(w->flow.progress.bytes_resent, 0);
+}
+
+static void parts_from_another_site_need_digests(void **state) {
+    struct world *w = *state;
+    w->n_elsewhere = 2;
+    snprintf(w->flow.source.site, sizeof w->flow.source.site, "there");
+    without_digests(w, 3);
+    assert_int_equal(w->flow.progress.bytes_resent, w->bytes_bare);
+}
+
 static void what_is_given_back_goes_on_elsewhere(void **state) {
     struct world *w = *state;
     big_tree(w);
@@ -328,6 +353,8 @@ int main(void) {
         TEST(a_flow_has_a_budget_of_attempts_that_fail),
         TEST(an_unreadable_root_fails_the_flow),
         TEST(a_source_that_changed_begins_again),
+        TEST(within_a_site_parts_need_no_digests),
+        TEST(parts_from_another_site_need_digests),
         TEST(what_is_given_back_goes_on_elsewhere),
         TEST(however_little_may_wait_in_memory_every_agent_has_work),
         TEST(killed_agents_leave_nothing_behind),
