@@ -2,36 +2,21 @@
 """Within a file system that can share blocks, one agent copies by sharing them."""
 import filecmp
 import os
-import shutil
-import subprocess
 
 import pytest
 
+import image
 import trees
 
-IMAGE_BYTES = 1 << 30
 FILE_BYTES = 192 << 20
-MAKERS = {"xfs": ["mkfs.xfs", "-q", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q"]}
 
 
 @pytest.fixture
 def sharing(work):
-    """A directory on a file system of its own, in an image, whose files can share blocks."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount an image")
-    kind = next((kind for kind, maker in MAKERS.items() if shutil.which(maker[0])), None)
-    if kind is None:
-        pytest.skip("mkfs.xfs and mkfs.btrfs are missing (packages xfsprogs, btrfs-progs)")
-    image, mounted = work / "image", work / "mounted"
-    mounted.mkdir()
-    with open(image, "wb") as f:
-        f.truncate(IMAGE_BYTES)
-    subprocess.run([*MAKERS[kind], image], check=True, capture_output=True)
-    mount = subprocess.run(["mount", "-o", "loop", "-t", kind, image, mounted], capture_output=True, text=True, check=False)
-    if mount.returncode:
-        pytest.skip(f"an image of {kind} cannot be mounted here: {mount.stderr.strip()[-200:]}")
+    """A directory on a file system of its own, whose files can share blocks."""
+    mounted = image.mount(work, ["xfs", "btrfs"])
     yield mounted
-    subprocess.run(["umount", "-l", mounted], check=True)
+    image.unmount(mounted)
 
 
 def used_bytes(path):
