@@ -11,7 +11,7 @@
 #include "dataplane/data_server.h"
 #include "dataplane/transport.h"
 #include "dataplane/transport_tcp.h"
-#include "dataplane/write_turn.h"
+#include "dataplane/write_queue.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -38,7 +38,7 @@ struct agent {
     struct data_server *server;
     struct agent_rdma rdma;
     struct conn_pool *pool;
-    struct write_turns *turns;
+    struct write_queues *queues;
     struct loop *loop;
     struct session *session;
     struct journal *journal;
@@ -230,8 +230,8 @@ static enum err make_workers(struct agent *a, struct failure *f) {
     if (volume_watch_new(&wo, &a->watch) != OK) {
         return out_of_memory("volume watch", f);
     }
-    if (write_turns_new(&a->turns) != OK) {
-        return out_of_memory("turns", f);
+    if (write_queues_new((size_t)a->options->buffer_bytes / 2, &a->queues) != OK) {
+        return out_of_memory("write queues", f);
     }
     a->tools = (struct run_tools){
         .agent = a->options->name,
@@ -239,7 +239,7 @@ static enum err make_workers(struct agent *a, struct failure *f) {
         .volumes = a->volumes,
         .credentials = a->credentials,
         .pool = a->pool,
-        .turns = a->turns,
+        .queues = a->queues,
         .stall_ms = (int64_t)a->options->stall_ms,
         .direct_from_bytes = a->options->direct_from_bytes,
         .lists = session_list_lane(a->session),
@@ -382,7 +382,7 @@ void agent_free(struct agent *a) {
         loop_free(a->loop);
     }
     conn_pool_free(a->pool);
-    write_turns_free(a->turns);
+    write_queues_free(a->queues);
     agent_rdma_stop(&a->rdma);
     data_server_free(a->server);
     transport_free(a->transport);

@@ -228,7 +228,7 @@ static enum err open_posix_sink(struct run *r) {
         .root_len = p->root.len,
         .fence = {lease_may_act, r->lease},
         .boot_id = r->tools->boot_id,
-        .turns = r->tools->turns,
+        .queues = r->tools->queues,
         .direct_from_bytes = r->tools->direct_from_bytes,
         .never_replaces = r->spec->if_none_match,
     };

@@ -17,7 +17,7 @@ struct credential_table;
 struct s3_client;
 struct s3_store;
 struct source_agent_peer;
-struct write_turns;
+struct write_queues;
 
 // What all tasks of an agent use. Constant.
 struct run_tools {
@@ -26,7 +26,7 @@ struct run_tools {
     struct volumes *volumes;
     struct credential_table *credentials;
     struct conn_pool *pool;
-    struct write_turns *turns;
+    struct write_queues *queues;
     int64_t stall_ms;           // of data connections
     uint64_t direct_from_bytes; // files of that size go past the page cache; 0: none
     struct list_lane *lists;

@@ -128,6 +128,10 @@ void *sink_room(struct sink *s, uint64_t offset, size_t *ret_cap) {
     return s->is_begun && s->ops->room ? s->ops->room(s, offset, ret_cap) : NULL;
 }
 
+enum err sink_settle(struct sink *s, struct failure *ret_failure) {
+    return s->is_begun && s->ops->settle ? s->ops->settle(s, ret_failure) : OK;
+}
+
 void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest) {
     if (s->ops->set_digest) {
         s->ops->set_digest(s, a, digest);

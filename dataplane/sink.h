@@ -91,8 +91,12 @@ MUST_CHECK enum err sink_write(struct sink *s, uint64_t offset, const void *buf,
 MUST_CHECK enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t len,
                                     struct failure *ret_failure);
 // Where the sink gathers what comes at @offset, for at most *@ret_cap bytes: what is put there and
-// then written from there is not copied. Until the next call on the sink. NULL: nowhere.
+// then written from there is not copied, and may be written after sink_write() returned. Until the
+// next call on the sink. NULL: nowhere.
 void *sink_room(struct sink *s, uint64_t offset, size_t *ret_cap);
+// Waits for what is still to be written of that. What fails shows here, in a later sink_write() or
+// in sink_close_part().
+MUST_CHECK enum err sink_settle(struct sink *s, struct failure *ret_failure);
 int sink_fd(const struct sink *s); // of what is being written; -1: none
 // The digest of what was begun, before it is staged, for sinks that keep it with the object.
 void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest);

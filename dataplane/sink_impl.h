@@ -58,6 +58,7 @@ struct sink_ops {
     enum err (*sync_directories)(struct sink *s, struct failure *ret_failure);
     int (*fd)(const struct sink *s);
     void *(*room)(struct sink *s, uint64_t offset, size_t *ret_cap);
+    enum err (*settle)(struct sink *s, struct failure *ret_failure); // close_part settles, too
     void (*set_properties)(struct sink *s, const struct object_properties *p);
     void (*set_digest)(struct sink *s, enum hash_algorithm a, const struct digest *digest);
     enum err (*copy)(struct sink *s, const struct object_entry *e,

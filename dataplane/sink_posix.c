@@ -171,6 +171,8 @@ static const struct sink_ops ops = {
     .begin = sink_posix_begin,
     .write = sink_posix_write,
     .write_hole = sink_posix_write_hole,
+    .room = sink_posix_room,
+    .settle = sink_posix_settle,
     .stage = sink_posix_stage,
     .drop = sink_posix_drop,
     .finish_staged = sink_posix_finish_staged,
@@ -213,7 +215,7 @@ enum err sink_posix_new(const struct sink_posix_options *o, struct sink **ret_si
     p->gid = getegid();
     p->sink.ops = &ops;
     p->sink.fence = o->fence;
-    p->turns = o->turns;
+    p->queues = o->queues;
     p->direct_from_bytes = o->direct_from_bytes;
     p->sink.capabilities = (struct sink_capabilities){
         .has_fd = true,

@@ -4,7 +4,7 @@
 #define DATAPLANE_SINK_POSIX_H
 
 #include "dataplane/sink.h"
-#include "dataplane/write_turn.h"
+#include "dataplane/write_queue.h"
 
 struct sink_posix_options {
     int volume_fd;       // the volume's root (O_PATH | O_DIRECTORY), borrowed
@@ -13,7 +13,7 @@ struct sink_posix_options {
     struct fence fence;
     const char *boot_id; // of this machine, for receipts; borrowed
     // Shared by all sinks of an agent, borrowed. NULL: writers of one file do not wait here.
-    struct write_turns *turns;
+    struct write_queues *queues;
     // Files of at least so many bytes are written past the page cache, where that is possible; 0:
     // none is.
     uint64_t direct_from_bytes;

@@ -72,11 +72,11 @@ enum err sink_posix_stage(struct sink *s, uint32_t tag, struct failure *ret_fail
 
 void sink_posix_drop(struct sink *s) {
     struct sink_posix *p = sink_posix_of(s);
+    write_queue_leave(take_ptr(p->open.writer));
     close(take_fd(&p->open.fd));
     if (!p->open.is_part) {
         (void)unlinkat(p->open.dir->fd, p->open.temp, 0);
     }
-    write_turns_leave(p->turns, take_ptr(p->open.turn));
     p->open.dir->n_users--;
     p->open.dir = NULL;
 }

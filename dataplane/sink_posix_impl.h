@@ -7,7 +7,7 @@
 #include "dataplane/dir_set.h"
 #include "dataplane/direct_io.h"
 #include "dataplane/sink_impl.h"
-#include "dataplane/write_turn.h"
+#include "dataplane/write_queue.h"
 
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -36,8 +36,8 @@ struct sink_posix {
     bool is_root;
     uid_t uid;
     gid_t gid;
-    struct write_turns *turns;  // borrowed
-    uint64_t direct_from_bytes; // 0: never
+    struct write_queues *queues; // borrowed
+    uint64_t direct_from_bytes;  // 0: never
     atomic_bool aborted;
 
     struct { // what is being written; fd -1: nothing
@@ -49,8 +49,11 @@ struct sink_posix {
         uint64_t end;             // of what was written so far
         bool is_part;
         struct direct_io direct;
-        struct write_turn *turn; // of a part's file; NULL: writes need not wait for each other
         uint64_t kicked_from, kicked_to; // written since writeback was started last
+        struct queue_writer *writer; // of a part's file; NULL: writes need not wait for each other
+        // Why the writer failed; set by the thread that wrote, before the writer says so.
+        enum err err;
+        int errnum;
     } open;
 
     struct sink_posix_staged *staged; // capabilities.max_staged of them
@@ -104,6 +107,9 @@ enum err sink_posix_write(struct sink *s, uint64_t offset, const void *buf, size
                           struct failure *ret_failure);
 enum err sink_posix_write_hole(struct sink *s, uint64_t offset, uint64_t len,
                                struct failure *ret_failure);
+void *sink_posix_room(struct sink *s, uint64_t offset, size_t *ret_cap);
+enum err sink_posix_settle(struct sink *s, struct failure *ret_failure);
+bool sink_posix_write_queued(void *sink, uint64_t offset, const void *bytes, size_t len);
 // sink_posix_batch.c
 enum err sink_posix_begin(struct sink *s, const struct object_entry *e, const char *temp,
                           struct failure *ret_failure);

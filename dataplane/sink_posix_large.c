@@ -166,7 +166,6 @@ enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, cons
     struct dir *dir = NULL;
     AUTO(auto_close) int fd = -1;
     struct identity id = {0};
-    struct write_turn *turn = NULL;
     enum err err = temp_parent(p, e, open, &dir, p->open.name, ret_failure);
     if (err != OK) {
         return err;
@@ -175,8 +174,9 @@ enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, cons
     if (err != OK) {
         return err == ERR_DEST_CHANGED ? changed(p, e, ret_failure) : err;
     }
-    if (p->turns && path_writes_in_turn(fd)) {
-        err = write_turns_join(p->turns, id.device, id.inode, &turn);
+    struct queue_writer *writer = NULL;
+    if (p->queues && path_writes_in_turn(fd)) {
+        err = write_queue_join(p->queues, id.device, id.inode, sink_posix_write_queued, p, &writer);
     }
     if (err != OK) {
         return sink_posix_errno(p, e, ENOMEM, "open temporary", ret_failure);
@@ -184,7 +184,8 @@ enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, cons
     dir->n_users++;
     p->open.fd = take_fd(&fd);
     p->open.direct = sink_posix_direct(p, e);
-    p->open.turn = turn;
+    p->open.writer = writer;
+    p->open.err = OK;
     p->open.dir = dir;
     memcpy(p->open.temp, temp, TEMP_NAME_SIZE);
     p->open.is_part = true;
@@ -197,6 +198,12 @@ enum err sink_posix_close_part(struct sink *s, bool sync, struct receipt *ret_re
     struct sink_posix *p = sink_posix_of(s);
     struct identity id = {0};
     const char *operation = "sync";
+    enum err err = sink_posix_settle(s, ret_failure);
+    if (err != OK) {
+        sink_posix_drop(s);
+        return err;
+    }
+    write_queue_leave(take_ptr(p->open.writer));
     int errnum = sync && fdatasync(p->open.fd) != 0 ? errno : 0;
     if (errnum == 0) {
         operation = "stat";
@@ -206,7 +213,6 @@ enum err sink_posix_close_part(struct sink *s, bool sync, struct receipt *ret_re
         operation = "close";
         errnum = errno;
     }
-    write_turns_leave(p->turns, take_ptr(p->open.turn));
     p->open.dir->n_users--;
     const struct dir *dir = take_ptr(p->open.dir);
     if (errnum != 0) {

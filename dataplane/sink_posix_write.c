@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -42,17 +43,51 @@ static int write_all(struct sink_posix *p, uint64_t offset, const char *buf, siz
     return 0;
 }
 
-// Starts writeback of what came in a row since the last time.
+// Starts writeback of what came in a row since the last time, as far as it is written.
 static void kick_writeback(struct sink_posix *p, uint64_t from, uint64_t to) {
     if (p->open.kicked_to != from) {
         p->open.kicked_from = from;
     }
     p->open.kicked_to = to;
-    if (to - p->open.kicked_from >= WRITEBACK_BYTES) {
+    if (to - p->open.kicked_from < WRITEBACK_BYTES) {
+        return;
+    }
+    uint64_t pending = p->open.writer ? write_queue_pending(p->open.writer) : UINT64_MAX;
+    if (pending < to) {
+        to = pending;
+    }
+    if (to > p->open.kicked_from) {
         (void)sync_file_range(p->open.fd, (off_t)p->open.kicked_from,
                               (off_t)(to - p->open.kicked_from), SYNC_FILE_RANGE_WRITE);
         p->open.kicked_from = to;
     }
+}
+
+bool sink_posix_write_queued(void *sink, uint64_t offset, const void *bytes, size_t len) {
+    struct sink_posix *p = sink;
+    p->open.err = sink_check_fence(&p->sink, NULL); // time has passed since it was asked
+    if (p->open.err == OK) {
+        p->open.errnum = sink_posix_is_aborted(p) ? ECANCELED : write_all(p, offset, bytes, len);
+    }
+    return p->open.err == OK && p->open.errnum == 0;
+}
+
+static enum err writer_failed(struct sink_posix *p, struct failure *ret_failure) {
+    return p->open.err != OK ? failure_set(ret_failure, p->open.err, "write", p->open.name,
+                                           strlen(p->open.name), NULL)
+                             : fail(p, p->open.errnum, ret_failure);
+}
+
+void *sink_posix_room(struct sink *s, uint64_t offset, size_t *ret_cap) {
+    (void)offset;
+    struct queue_writer *w = sink_posix_of(s)->open.writer;
+    return w ? write_queue_room(w, ret_cap) : NULL;
+}
+
+enum err sink_posix_settle(struct sink *s, struct failure *ret_failure) {
+    struct sink_posix *p = sink_posix_of(s);
+    return !p->open.writer || write_queue_settle(p->open.writer) ? OK
+                                                                 : writer_failed(p, ret_failure);
 }
 
 enum err sink_posix_write(struct sink *s, uint64_t offset, const void *buf, size_t len,
@@ -61,11 +96,15 @@ enum err sink_posix_write(struct sink *s, uint64_t offset, const void *buf, size
     if (sink_posix_is_aborted(p)) {
         return fail(p, ECANCELED, ret_failure);
     }
-    write_turn_begin(p->open.turn);
-    int errnum = write_all(p, offset, buf, len);
-    write_turn_end(p->open.turn);
-    if (errnum != 0) {
-        return fail(p, errnum, ret_failure);
+    if (p->open.writer) {
+        if (!write_queue_put(p->open.writer, offset, buf, len)) {
+            return writer_failed(p, ret_failure);
+        }
+    } else {
+        int errnum = write_all(p, offset, buf, len);
+        if (errnum != 0) {
+            return fail(p, errnum, ret_failure);
+        }
     }
     if (offset + len > p->open.end) {
         p->open.end = offset + len;
@@ -92,6 +131,10 @@ enum err sink_posix_write_hole(struct sink *s, uint64_t offset, uint64_t len,
     }
     if (errno != EOPNOTSUPP && errno != ENOSYS) {
         return fail(p, errno, ret_failure);
+    }
+    enum err err = sink_posix_settle(s, ret_failure);
+    if (err != OK) {
+        return err;
     }
     static const char zeros[ZEROS_BYTES];
     while (len > 0) {

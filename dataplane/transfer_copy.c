@@ -61,7 +61,7 @@ static size_t read_bytes(const struct transfer_copy *c, uint64_t pos, bool by_le
     return by_leaf && to_leaf < cap ? (size_t)to_leaf : cap;
 }
 
-// The next bytes: straight to where the sink gathers them, if it does; else they may stay where the
+// The next bytes: straight to where the sink gathers them, if it does, or they stay where the
 // source has them.
 static enum err read_next(const struct transfer_copy *c, uint64_t pos, bool by_leaf,
                           const void **ret_bytes, size_t *ret_len, uint64_t *ret_hole,
@@ -69,12 +69,11 @@ static enum err read_next(const struct transfer_copy *c, uint64_t pos, bool by_l
     const struct transfer_options *o = c->options;
     size_t cap = read_bytes(c, pos, by_leaf), room = 0;
     void *to = sink_room(o->sink, pos, &room);
-    if (to == NULL) {
-        return source_read_in_place(o->source, o->buffer, cap, ret_bytes, ret_len, ret_hole,
-                                    ret_failure);
+    if (to != NULL && room < cap) {
+        cap = room;
     }
-    *ret_bytes = to;
-    return source_read(o->source, to, room < cap ? room : cap, ret_len, ret_hole, ret_failure);
+    return source_read_in_place(o->source, to != NULL ? to : o->buffer, cap, ret_bytes, ret_len,
+                                ret_hole, ret_failure);
 }
 
 static enum err pass_on(struct transfer_copy *c, uint64_t pos, const void *bytes, size_t len,
@@ -101,8 +100,8 @@ static void count_moved(struct transfer_control *c, uint64_t bytes) {
     }
 }
 
-enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length,
-                             bool by_leaf, uint64_t *ret_moved, struct failure *ret_failure) {
+static enum err copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length, bool by_leaf,
+                           uint64_t *ret_moved, struct failure *ret_failure) {
     const struct transfer_options *o = c->options;
     uint64_t *read_us =
         source_capabilities(o->source)->is_remote ? &o->times->receive_us : &o->times->read_us;
@@ -141,6 +140,18 @@ enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t 
             return OK; // a source knows its end, too; this saves asking
         }
     }
+}
+
+enum err transfer_copy_range(struct transfer_copy *c, uint64_t offset, uint64_t length,
+                             bool by_leaf, uint64_t *ret_moved, struct failure *ret_failure) {
+    enum err e = copy_range(c, offset, length, by_leaf, ret_moved, ret_failure);
+    uint64_t start = clock_mono_us();
+    enum err settle_e = sink_settle(c->options->sink, e == OK ? ret_failure : NULL);
+    c->options->times->write_us += clock_mono_us() - start;
+    if (settle_e != OK) {
+        *ret_moved = 0; // how much of it was written is not known
+    }
+    return e != OK ? e : settle_e;
 }
 
 enum err transfer_copy_share(struct transfer_copy *c, uint64_t offset, uint64_t length, bool to_end,
