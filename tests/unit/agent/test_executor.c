@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/executor.h"
-
-#include "agent/journal.h"
-#include "agent/task_result.h"
 #include "common/ident.h"
 #include "common/log.h"
 #include "tests/lib/test.h"
-#include "tests/unit/agent/scratch.h"
+#include "tests/unit/agent/executor_fixture.h"
 #include "tests/unit/agent/task_message.h"
 
 #include <stdio.h>
@@ -15,100 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct scratch scratch;
-static struct tally *written, *stopped, *idle;
-static struct agent_options options;
-static struct hold hold;
-static struct clock_fake now;
-static struct volumes *volumes;
-static struct journal *journal;
-static struct run_tools tools;
-static struct executor *executor;
-static uint64_t n_ran, read_through;
-static uint64_t last_stopped;
-
-static void on_written(void *user) {
-    (void)user;
-    tally_add(written, 1);
-}
-static void on_stopped(void *user, uint64_t task_id, uint64_t term, uint64_t counter) {
-    (void)user;
-    (void)term;
-    (void)counter;
-    last_stopped = task_id;
-    tally_add(stopped, 1);
-}
-static void on_idle(void *user) {
-    (void)user;
-    tally_add(idle, 1);
-}
-
-static int setup(void **state) {
-    (void)state;
-    struct failure f = {0};
-    scratch_begin(&scratch);
-    assert_int_equal(mkdir(scratch_path(&scratch, "state"), 0700), 0);
-    assert_int_equal(mkdir(scratch_path(&scratch, "from"), 0755), 0);
-    written = tally_new();
-    stopped = tally_new();
-    idle = tally_new();
-    n_ran = read_through = 0;
-    clock_fake_init(&now, 100000, 0);
-    hold_init(&hold, &now.clock);
-    (void)hold_confirmed(&hold, 100000);
-    options = (struct agent_options){
-        .volumes = {{.name = "data", .root = scratch.path, .readable = true, .writable = true}},
-        .n_volumes = 1,
-    };
-    assert_ok(volumes_open(&options, &volumes, &f));
-    struct journal_options jo = {scratch_path(&scratch, "state"), on_written, NULL};
-    assert_ok(journal_open(&jo, &journal, &f));
-    tools = (struct run_tools){.agent = "a1", .boot_id = "boot", .volumes = volumes};
-    struct executor_options eo = {
-        .slots = 1,
-        .buffer_bytes = 256 << 10,
-        .tools = &tools,
-        .hold = &hold,
-        .journal = journal,
-        .stopped = on_stopped,
-        .idle = on_idle,
-    };
-    assert_ok(executor_new(&eo, &executor, &f));
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    executor_free(executor);
-    journal_close(journal);
-    volumes_free(volumes);
-    tally_free(written);
-    tally_free(stopped);
-    tally_free(idle);
-    scratch_end(&scratch);
-    return 0;
-}
-
-// Runs it and gives its result.
-static Sluice__V1__TaskResult *run(const Sluice__V1__Lease *l) {
-    Sluice__V1__TaskResult *r = NULL;
-    assert_ok(executor_assign(executor, l));
-    tally_wait(idle, ++n_ran);
-    // What is appended last is written soon; nothing else is waited for.
-    for (uint64_t n = 1; journal_next(journal, read_through, &r) != OK; n++) {
-        tally_wait(written, n);
-    }
-    read_through = r->number;
-    assert_int_equal(r->lease->task_id, l->spec->task_id);
-    if (r->failure != NULL && r->failure->code[0] != '\0') {
-        print_message("%s: %s\n", r->failure->code, r->failure->message);
-    }
-    return r;
-}
-
 static void assert_holds(const char *name, const char *text) {
     size_t len = 0;
-    char *got = scratch_read(&scratch, name, &len);
+    char *got = scratch_read(&fixture.scratch, name, &len);
     assert_non_null(got);
     assert_string_equal(got, text);
     free(got);
@@ -117,13 +22,13 @@ static void assert_holds(const char *name, const char *text) {
 static void a_batch_delivers_its_objects_with_their_digests(void **state) {
     (void)state;
     struct task_message t;
-    scratch_write(&scratch, "from/a", "alpha", 5);
-    scratch_write(&scratch, "from/b", "", 0);
-    assert_int_equal(chmod(scratch_path(&scratch, "from/a"), 0640), 0);
+    scratch_write(&fixture.scratch, "from/a", "alpha", 5);
+    scratch_write(&fixture.scratch, "from/b", "", 0);
+    assert_int_equal(chmod(scratch_path(&fixture.scratch, "from/a"), 0640), 0);
     task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
-    task_add(&t, "a", scratch_path(&scratch, "from/a"));
-    task_add(&t, "b", scratch_path(&scratch, "from/b"));
-    Sluice__V1__TaskResult *r = run(task_lease(&t, "from", "to"));
+    task_add(&t, "a", scratch_path(&fixture.scratch, "from/a"));
+    task_add(&t, "b", scratch_path(&fixture.scratch, "from/b"));
+    Sluice__V1__TaskResult *r = run_lease(task_lease(&t, "from", "to"));
     assert_true(r->done);
     assert_int_equal(r->n_objects, 2);
     for (size_t i = 0; i < 2; i++) {
@@ -136,7 +41,7 @@ static void a_batch_delivers_its_objects_with_their_digests(void **state) {
     assert_holds("to/a", "alpha");
     assert_holds("to/b", "");
     struct stat st;
-    assert_int_equal(stat(scratch_path(&scratch, "to/a"), &st), 0);
+    assert_int_equal(stat(scratch_path(&fixture.scratch, "to/a"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0640);
     task_result_free(r);
     task_end(&t);
@@ -145,13 +50,13 @@ static void a_batch_delivers_its_objects_with_their_digests(void **state) {
 static void a_failed_object_is_named_and_the_others_are_delivered(void **state) {
     (void)state;
     struct task_message t;
-    scratch_write(&scratch, "from/a", "alpha", 5);
-    scratch_write(&scratch, "from/gone", "x", 1);
+    scratch_write(&fixture.scratch, "from/a", "alpha", 5);
+    scratch_write(&fixture.scratch, "from/gone", "x", 1);
     task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
-    task_add(&t, "gone", scratch_path(&scratch, "from/gone"));
-    task_add(&t, "a", scratch_path(&scratch, "from/a"));
-    assert_int_equal(unlink(scratch_path(&scratch, "from/gone")), 0);
-    Sluice__V1__TaskResult *r = run(task_lease(&t, "from", "to"));
+    task_add(&t, "gone", scratch_path(&fixture.scratch, "from/gone"));
+    task_add(&t, "a", scratch_path(&fixture.scratch, "from/a"));
+    assert_int_equal(unlink(scratch_path(&fixture.scratch, "from/gone")), 0);
+    Sluice__V1__TaskResult *r = run_lease(task_lease(&t, "from", "to"));
     assert_true(r->done);
     assert_int_equal(r->objects[0]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_FAILED);
     assert_string_equal(r->objects[0]->failure->code, "NOT_FOUND");
@@ -165,17 +70,17 @@ static void names_are_made_and_removed(void **state) {
     (void)state;
     struct task_message t;
     struct stat st;
-    assert_int_equal(mkdir(scratch_path(&scratch, "to"), 0755), 0);
+    assert_int_equal(mkdir(scratch_path(&fixture.scratch, "to"), 0755), 0);
     task_begin(&t, SLUICE__V1__TASK_KIND__MKDIR, 1);
     task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
     task_add_entry(&t, "d/e", OBJECT_DIRECTORY, NULL);
-    Sluice__V1__TaskResult *r = run(task_lease(&t, NULL, "to"));
+    Sluice__V1__TaskResult *r = run_lease(task_lease(&t, NULL, "to"));
     assert_true(r->done);
     task_result_free(r);
     t.spec.kind = SLUICE__V1__TASK_KIND__DIRMETA;
-    r = run(&t.lease);
+    r = run_lease(&t.lease);
     assert_true(r->done);
-    assert_int_equal(stat(scratch_path(&scratch, "to/d"), &st), 0);
+    assert_int_equal(stat(scratch_path(&fixture.scratch, "to/d"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0755);
     assert_int_equal(st.st_mtim.tv_sec, 1500000000);
     assert_int_equal(st.st_mtim.tv_nsec, 123456789);
@@ -184,10 +89,10 @@ static void names_are_made_and_removed(void **state) {
 
     task_begin(&t, SLUICE__V1__TASK_KIND__LINK, 2);
     task_add_entry(&t, "d/l", OBJECT_SYMLINK, "../elsewhere");
-    r = run(task_lease(&t, NULL, "to"));
+    r = run_lease(task_lease(&t, NULL, "to"));
     assert_true(r->done);
     char target[64] = "";
-    assert_int_equal(readlink(scratch_path(&scratch, "to/d/l"), target, sizeof target), 12);
+    assert_int_equal(readlink(scratch_path(&fixture.scratch, "to/d/l"), target, sizeof target), 12);
     assert_string_equal(target, "../elsewhere");
     task_result_free(r);
     task_end(&t);
@@ -197,10 +102,10 @@ static void names_are_made_and_removed(void **state) {
     task_add_entry(&t, "d/e", OBJECT_DIRECTORY, NULL);
     task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
     task_add_entry(&t, "never", OBJECT_FILE, NULL);
-    r = run(task_lease(&t, NULL, "to"));
+    r = run_lease(task_lease(&t, NULL, "to"));
     assert_true(r->done);
     assert_int_equal(r->objects[3]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_DELIVERED);
-    assert_int_equal(access(scratch_path(&scratch, "to/d"), F_OK), -1);
+    assert_int_equal(access(scratch_path(&fixture.scratch, "to/d"), F_OK), -1);
     task_result_free(r);
     task_end(&t);
 }
@@ -222,12 +127,12 @@ static void a_large_object_goes_open_parts_sync_finish(void **state) {
     for (size_t i = 0; i < BYTES; i++) {
         bytes[i] = (char)(i * 7 + i / 4096);
     }
-    scratch_write(&scratch, "from/big", bytes, BYTES);
+    scratch_write(&fixture.scratch, "from/big", bytes, BYTES);
     task_begin(&t, SLUICE__V1__TASK_KIND__OPEN, 1);
-    task_add(&t, "big", scratch_path(&scratch, "from/big"));
+    task_add(&t, "big", scratch_path(&fixture.scratch, "from/big"));
     task_lease(&t, "from", "to");
     t.spec.generation = 1;
-    Sluice__V1__TaskResult *r = run(&t.lease);
+    Sluice__V1__TaskResult *r = run_lease(&t.lease);
     assert_true(r->done);
     assert_non_null(r->receipt);
     assert_string_equal(r->boot_id, "boot");
@@ -238,14 +143,14 @@ static void a_large_object_goes_open_parts_sync_finish(void **state) {
         t.spec.task_id++;
         t.spec.offset = offset;
         t.spec.length = BYTES - offset < 4 << 20 ? BYTES - offset : 4 << 20;
-        r = run(&t.lease);
+        r = run_lease(&t.lease);
         assert_true(r->done);
         assert_int_equal(r->done_bytes, t.spec.length);
         assert_int_equal(r->leaf_digests.len, 16);
         task_result_free(r);
     }
     t.spec.kind = SLUICE__V1__TASK_KIND__SYNC;
-    r = run(&t.lease);
+    r = run_lease(&t.lease);
     assert_true(r->done && r->synced);
     task_result_free(r);
     uint8_t digest[16] = {1, 2, 3};
@@ -253,12 +158,12 @@ static void a_large_object_goes_open_parts_sync_finish(void **state) {
     t.spec.has_digest = true;
     t.spec.object_digest = (ProtobufCBinaryData){16, digest};
     for (int again = 0; again < 2; again++) { // it recognises its own work
-        r = run(&t.lease);
+        r = run_lease(&t.lease);
         assert_true(r->done);
         assert_memory_equal(r->object_digest.data, digest, 16);
         task_result_free(r);
     }
-    FILE *f = fopen(scratch_path(&scratch, "to/big"), "re");
+    FILE *f = fopen(scratch_path(&fixture.scratch, "to/big"), "re");
     char *got = malloc(BYTES + 1);
     assert_int_equal(fread(got, 1, BYTES + 1, f), BYTES);
     assert_memory_equal(got, bytes, BYTES);
@@ -272,22 +177,22 @@ static void temporaries_are_removed_by_abort_and_cleanup(void **state) {
     (void)state;
     struct task_message t;
     char large[TEMP_NAME_SIZE], whole[TEMP_NAME_SIZE], path[128];
-    assert_int_equal(mkdir(scratch_path(&scratch, "to"), 0755), 0);
+    assert_int_equal(mkdir(scratch_path(&fixture.scratch, "to"), 0755), 0);
     temp_name(TEST_FLOW, 1, 0, 3, large);
     temp_name(TEST_FLOW, 1, 1, 44, whole);
     (void)snprintf(path, sizeof path, "to/%s", large);
-    scratch_write(&scratch, path, "x", 1);
+    scratch_write(&fixture.scratch, path, "x", 1);
     task_begin(&t, SLUICE__V1__TASK_KIND__ABORT, 1);
     task_add_entry(&t, "big", OBJECT_FILE, NULL);
     task_lease(&t, NULL, "to");
     t.spec.generation = 3;
-    Sluice__V1__TaskResult *r = run(&t.lease);
+    Sluice__V1__TaskResult *r = run_lease(&t.lease);
     assert_true(r->done);
-    assert_int_equal(access(scratch_path(&scratch, path), F_OK), -1);
+    assert_int_equal(access(scratch_path(&fixture.scratch, path), F_OK), -1);
     task_result_free(r);
 
     (void)snprintf(path, sizeof path, "to/%s", whole);
-    scratch_write(&scratch, path, "x", 1);
+    scratch_write(&fixture.scratch, path, "x", 1);
     Sluice__V1__Epoch stale = SLUICE__V1__EPOCH__INIT;
     Sluice__V1__Epoch *stales[] = {&stale};
     stale.term = 1;
@@ -295,9 +200,9 @@ static void temporaries_are_removed_by_abort_and_cleanup(void **state) {
     t.spec.kind = SLUICE__V1__TASK_KIND__CLEANUP;
     t.spec.n_stale = 1;
     t.spec.stale = stales;
-    r = run(&t.lease);
+    r = run_lease(&t.lease);
     assert_true(r->done);
-    assert_int_equal(access(scratch_path(&scratch, path), F_OK), -1);
+    assert_int_equal(access(scratch_path(&fixture.scratch, path), F_OK), -1);
     task_result_free(r);
     task_end(&t);
 }
@@ -305,13 +210,13 @@ static void temporaries_are_removed_by_abort_and_cleanup(void **state) {
 static void stat_tells_what_is_there(void **state) {
     (void)state;
     struct task_message t;
-    scratch_write(&scratch, "from/a", "alpha", 5);
+    scratch_write(&fixture.scratch, "from/a", "alpha", 5);
     task_begin(&t, SLUICE__V1__TASK_KIND__STAT, 1);
     task_add_entry(&t, "a", OBJECT_FILE, NULL);
     task_add_entry(&t, "missing", OBJECT_FILE, NULL);
     task_add_entry(&t, "a/below", OBJECT_FILE, NULL);
     task_add_entry(&t, "", OBJECT_DIRECTORY, NULL);
-    Sluice__V1__TaskResult *r = run(task_lease(&t, "from", NULL));
+    Sluice__V1__TaskResult *r = run_lease(task_lease(&t, "from", NULL));
     struct object_table found;
     struct object_entry e;
     assert_true(r->done);
@@ -330,17 +235,17 @@ static void stat_tells_what_is_there(void **state) {
 static void verify_gives_the_digest_that_the_batch_gave(void **state) {
     (void)state;
     struct task_message t;
-    scratch_write(&scratch, "from/a", "alpha", 5);
+    scratch_write(&fixture.scratch, "from/a", "alpha", 5);
     task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
-    task_add(&t, "a", scratch_path(&scratch, "from/a"));
-    Sluice__V1__TaskResult *moved = run(task_lease(&t, "from", "to"));
+    task_add(&t, "a", scratch_path(&fixture.scratch, "from/a"));
+    Sluice__V1__TaskResult *moved = run_lease(task_lease(&t, "from", "to"));
     t.spec.kind = SLUICE__V1__TASK_KIND__VERIFY;
-    Sluice__V1__TaskResult *r = run(&t.lease);
+    Sluice__V1__TaskResult *r = run_lease(&t.lease);
     assert_true(r->done);
     assert_memory_equal(r->objects[0]->digest.data, moved->objects[0]->digest.data, 16);
     task_result_free(r);
-    scratch_write(&scratch, "to/a", "alph", 4);
-    r = run(&t.lease);
+    scratch_write(&fixture.scratch, "to/a", "alph", 4);
+    r = run_lease(&t.lease);
     assert_string_equal(r->objects[0]->failure->code, "CORRUPT");
     task_result_free(r);
     task_result_free(moved);
@@ -350,14 +255,14 @@ static void verify_gives_the_digest_that_the_batch_gave(void **state) {
 static void a_later_attempt_finds_what_an_earlier_one_did(void **state) {
     (void)state;
     struct task_message t;
-    scratch_write(&scratch, "from/a", "alpha", 5);
+    scratch_write(&fixture.scratch, "from/a", "alpha", 5);
     task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
-    task_add(&t, "a", scratch_path(&scratch, "from/a"));
+    task_add(&t, "a", scratch_path(&fixture.scratch, "from/a"));
     task_lease(&t, "from", "to");
-    task_result_free(run(&t.lease));
+    task_result_free(run_lease(&t.lease));
     t.lease.attempt = 2;
     t.epoch.counter = 50;
-    Sluice__V1__TaskResult *r = run(&t.lease);
+    Sluice__V1__TaskResult *r = run_lease(&t.lease);
     assert_true(r->done);
     assert_int_equal(r->objects[0]->outcome, SLUICE__V1__OBJECT_OUTCOME__OBJECT_IDENTICAL);
     assert_int_equal(r->bytes_moved, 0);
@@ -371,9 +276,9 @@ static Sluice__V1__TaskResult *run_here(const Sluice__V1__Lease *m, void (*befor
     static _Alignas(4096) uint8_t buffer[64 << 10];
     struct lease *l = NULL;
     Sluice__V1__TaskResult *r = NULL;
-    assert_ok(lease_new(m, &hold, &l));
+    assert_ok(lease_new(m, &fixture.hold, &l));
     before(l);
-    assert_int_equal(run_task(&tools, l, buffer, sizeof buffer, &r), want);
+    assert_int_equal(run_task(&fixture.tools, l, buffer, sizeof buffer, &r), want);
     lease_free(l);
     return r;
 }
@@ -387,10 +292,10 @@ static void what_has_not_begun_comes_back_when_asked(void **state) {
     static const Sluice__V1__TaskKind kinds[] = {
         SLUICE__V1__TASK_KIND__BATCH, SLUICE__V1__TASK_KIND__VERIFY, SLUICE__V1__TASK_KIND__LINK};
     struct task_message t;
-    scratch_write(&scratch, "from/a", "alpha", 5);
+    scratch_write(&fixture.scratch, "from/a", "alpha", 5);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         task_begin(&t, kinds[i], 1);
-        task_add(&t, "a", scratch_path(&scratch, "from/a"));
+        task_add(&t, "a", scratch_path(&fixture.scratch, "from/a"));
         Sluice__V1__TaskResult *r = run_here(task_lease(&t, "from", "to"), lease_yield, RUN_RESULT);
         assert_false(r->done);
         assert_null(r->failure);
@@ -399,7 +304,7 @@ static void what_has_not_begun_comes_back_when_asked(void **state) {
         assert_null(run_here(&t.lease, revoke_lease, RUN_STOPPED));
         task_end(&t);
     }
-    assert_int_equal(access(scratch_path(&scratch, "to/a"), F_OK), -1);
+    assert_int_equal(access(scratch_path(&fixture.scratch, "to/a"), F_OK), -1);
 }
 
 static void the_failures_of_a_thousand_objects_fit_into_one_message(void **state) {
@@ -411,7 +316,7 @@ static void the_failures_of_a_thousand_objects_fit_into_one_message(void **state
         (void)snprintf(name, sizeof name, "%0120d", i);
         task_add_entry(&t, name, OBJECT_FILE, NULL);
     }
-    Sluice__V1__TaskResult *r = run(task_lease(&t, NULL, "to"));
+    Sluice__V1__TaskResult *r = run_lease(task_lease(&t, NULL, "to"));
     assert_true(r->done);
     assert_int_equal(r->n_objects, OBJECT_TABLE_MAX_OBJECTS);
     assert_true(sluice__v1__task_result__get_packed_size(r) < JOURNAL_RESULT_MAX_BYTES);
@@ -426,16 +331,16 @@ static void what_cannot_begin_fails_with_its_reason(void **state) {
     task_begin(&t, SLUICE__V1__TASK_KIND__BATCH, 1);
     task_lease(&t, "from", "to");
     t.sink.volume = (char *)"nowhere";
-    Sluice__V1__TaskResult *r = run(&t.lease);
+    Sluice__V1__TaskResult *r = run_lease(&t.lease);
     assert_false(r->done);
     assert_string_equal(r->failure->code, "NO_VOLUME");
     task_result_free(r);
     t.spec.kind = (Sluice__V1__TaskKind)77;
-    r = run(&t.lease);
+    r = run_lease(&t.lease);
     assert_string_equal(r->failure->code, "UNIMPLEMENTED");
     task_result_free(r);
     t.spec.objects = (ProtobufCBinaryData){3, (uint8_t *)"bad"};
-    r = run(&t.lease);
+    r = run_lease(&t.lease);
     assert_string_equal(r->failure->code, "INVALID");
     task_result_free(r);
     task_end(&t);
@@ -444,14 +349,14 @@ static void what_cannot_begin_fails_with_its_reason(void **state) {
 static void a_lease_that_lapsed_changes_nothing(void **state) {
     (void)state;
     struct task_message t;
-    clock_fake_advance(&now, 30001);
+    clock_fake_advance(&fixture.now, 30001);
     task_begin(&t, SLUICE__V1__TASK_KIND__MKDIR, 1);
     task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
-    Sluice__V1__TaskResult *r = run(task_lease(&t, NULL, "to"));
+    Sluice__V1__TaskResult *r = run_lease(task_lease(&t, NULL, "to"));
     assert_false(r->done);
     assert_true(r->released && r->retryable);
     assert_string_equal(r->failure->code, "FENCED");
-    assert_int_equal(access(scratch_path(&scratch, "to"), F_OK), -1);
+    assert_int_equal(access(scratch_path(&fixture.scratch, "to"), F_OK), -1);
     task_result_free(r);
     task_end(&t);
 }
@@ -462,42 +367,48 @@ static void a_revoked_lease_is_told_as_stopped(void **state) {
     task_begin(&t, SLUICE__V1__TASK_KIND__MKDIR, 1);
     task_add_entry(&t, "d", OBJECT_DIRECTORY, NULL);
     task_lease(&t, NULL, "to");
-    assert_ok(executor_assign(executor, &t.lease));
-    bool was_held = executor_revoke(executor, 1, 1, 1, LEASE_REVOKED);
-    tally_wait(idle, 1);
-    assert_false(executor_revoke(executor, 1, 1, 1, LEASE_REVOKED));
-    assert_int_equal(executor_held(executor), 0);
+    assert_ok(executor_assign(fixture.executor, &t.lease));
+    bool was_held = executor_revoke(fixture.executor, 1, 1, 1, LEASE_REVOKED);
+    tally_wait(fixture.idle, 1);
+    assert_false(executor_revoke(fixture.executor, 1, 1, 1, LEASE_REVOKED));
+    assert_int_equal(executor_held(fixture.executor), 0);
     Sluice__V1__TaskResult *r = NULL;
-    if (was_held && !journal_holds(journal, 1, 1, 1)) { // else it was just done
-        tally_wait(stopped, 1);
-        assert_int_equal(last_stopped, 1);
-        assert_err(journal_next(journal, 0, &r), ERR_NOT_FOUND);
+    if (was_held && !journal_holds(fixture.journal, 1, 1, 1)) { // else it was just done
+        tally_wait(fixture.stopped, 1);
+        assert_int_equal(fixture.last_stopped, 1);
+        assert_err(journal_next(fixture.journal, 0, &r), ERR_NOT_FOUND);
     }
     task_end(&t);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_batch_delivers_its_objects_with_their_digests, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(a_batch_delivers_its_objects_with_their_digests,
+                                        executor_set_up, executor_tear_down),
         cmocka_unit_test_setup_teardown(a_failed_object_is_named_and_the_others_are_delivered,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(names_are_made_and_removed, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_large_object_goes_open_parts_sync_finish, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(temporaries_are_removed_by_abort_and_cleanup, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(stat_tells_what_is_there, setup, teardown),
-        cmocka_unit_test_setup_teardown(verify_gives_the_digest_that_the_batch_gave, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_later_attempt_finds_what_an_earlier_one_did, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(what_has_not_begun_comes_back_when_asked, setup, teardown),
+                                        executor_set_up, executor_tear_down),
+        cmocka_unit_test_setup_teardown(names_are_made_and_removed, executor_set_up,
+                                        executor_tear_down),
+        cmocka_unit_test_setup_teardown(a_large_object_goes_open_parts_sync_finish, executor_set_up,
+                                        executor_tear_down),
+        cmocka_unit_test_setup_teardown(temporaries_are_removed_by_abort_and_cleanup,
+                                        executor_set_up, executor_tear_down),
+        cmocka_unit_test_setup_teardown(stat_tells_what_is_there, executor_set_up,
+                                        executor_tear_down),
+        cmocka_unit_test_setup_teardown(verify_gives_the_digest_that_the_batch_gave,
+                                        executor_set_up, executor_tear_down),
+        cmocka_unit_test_setup_teardown(a_later_attempt_finds_what_an_earlier_one_did,
+                                        executor_set_up, executor_tear_down),
+        cmocka_unit_test_setup_teardown(what_has_not_begun_comes_back_when_asked, executor_set_up,
+                                        executor_tear_down),
         cmocka_unit_test_setup_teardown(the_failures_of_a_thousand_objects_fit_into_one_message,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(what_cannot_begin_fails_with_its_reason, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_lease_that_lapsed_changes_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_revoked_lease_is_told_as_stopped, setup, teardown),
+                                        executor_set_up, executor_tear_down),
+        cmocka_unit_test_setup_teardown(what_cannot_begin_fails_with_its_reason, executor_set_up,
+                                        executor_tear_down),
+        cmocka_unit_test_setup_teardown(a_lease_that_lapsed_changes_nothing, executor_set_up,
+                                        executor_tear_down),
+        cmocka_unit_test_setup_teardown(a_revoked_lease_is_told_as_stopped, executor_set_up,
+                                        executor_tear_down),
     };
     log_set_level(LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
