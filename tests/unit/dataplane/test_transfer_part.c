@@ -57,28 +57,20 @@ static void a_byte_that_changed_on_the_way_is_sent_again(void **state) {
     tree_table_new(&l, &world.from, (const char *[]){"a", "b", NULL});
     for (int lies = 1; lies <= 2; lies++) {
         struct source *source = new_lying(&l, lies);
-        struct sink *sink = new_sink();
-        struct transfer_options o = options_of(source, sink, &l);
-        memset(world.results, 0, sizeof(world.results));
-        assert_ok(transfer_batch(&o, world.results, NULL));
+        assert_ok(run_batch_from(source, &l));
         // Two lies hit a and b once each: both second attempts succeed.
         assert_int_equal(world.results[0].outcome, TRANSFER_DELIVERED);
         assert_int_equal(world.results[1].outcome, TRANSFER_DELIVERED);
         assert_file_is(&world.to, "out/a", "some bytes", 10);
-        sink_free(sink);
         source_free(source);
     }
     struct source *source = new_lying(&l, 4);
-    struct sink *sink = new_sink();
-    struct transfer_options o = options_of(source, sink, &l);
-    memset(world.results, 0, sizeof(world.results));
     assert_int_equal(unlinkat(world.to.fd, "out/a", 0), 0);
-    assert_ok(transfer_batch(&o, world.results, NULL));
+    assert_ok(run_batch_from(source, &l));
     assert_int_equal(world.results[0].outcome, TRANSFER_FAILED);
     assert_int_equal(world.results[0].failure.err, ERR_CORRUPT);
     assert_non_null(strstr(world.results[0].failure.message, "at the source and"));
     assert_int_equal(tree_count(&world.to, "out"), 1); // b of before
-    sink_free(sink);
     source_free(source);
     tree_table_free(&l);
 }
@@ -96,15 +88,11 @@ static void more_objects_than_the_window_come_in_order(void **state) {
     }
     tree_table_done(&l);
     struct source *source = new_lying(&l, 3);
-    struct sink *sink = new_sink();
-    struct transfer_options o = options_of(source, sink, &l);
-    memset(world.results, 0, sizeof(world.results));
-    assert_ok(transfer_batch(&o, world.results, NULL));
+    assert_ok(run_batch_from(source, &l));
     for (int i = 0; i < N; i++) {
         assert_int_equal(world.results[i].outcome, TRANSFER_DELIVERED);
     }
     assert_int_equal(lying(source)->n_opened, N + 3);
-    sink_free(sink);
     source_free(source);
     tree_table_free(&l);
 }
@@ -118,12 +106,8 @@ static void a_large_object_arrives_in_parts(void **state) {
     tree_write(&world.from, "big", big, n);
     struct tree_table l;
     tree_table_new(&l, &world.from, (const char *[]){"big", NULL});
-    struct object_entry e = tree_table_entry(&l, 0);
-    char temp[TEMP_NAME_SIZE];
-    temp_name(transfer_flow, e.id, 0, 1, temp);
-    struct receipt receipt;
-    struct sink *sink = new_sink();
-    assert_ok(sink_open_large(sink, &e, temp, &receipt, NULL));
+    struct large_world x;
+    large_open(&x, &l);
 
     const uint64_t part = 9 * LEAF_BYTES; // more than a step
     uint8_t *leaves = NULL;
@@ -131,12 +115,9 @@ static void a_large_object_arrives_in_parts(void **state) {
     for (uint64_t at = 0; at < n; at += part) {
         bool lie = at > 0; // from a source whose first bytes change on the way
         struct source *source = lie ? new_lying(&l, 1) : new_source(&l);
-        struct transfer_options o = options_of(source, sink, &l);
-        o.major = 0;
-        o.minor = 1;
         struct transfer_part done;
         uint64_t len = n - at < part ? n - at : part;
-        assert_ok(transfer_part(&o, at, len, &receipt, &done, NULL));
+        assert_ok(large_part(&x, source, at, len, &done));
         assert_int_equal(done.done_bytes, len);
         assert_true(done.synced);
         leaves = realloc(leaves, (n_leaves + done.n_leaves) * 16);
@@ -145,22 +126,18 @@ static void a_large_object_arrives_in_parts(void **state) {
         free(done.leaf_digests);
         source_free(source);
     }
-    struct leaf_hasher *h = leaf_hasher_new(HASH_XXH3_128);
-    const uint8_t *want;
     size_t n_want;
-    assert_ok(leaf_hasher_update(h, big, n));
-    assert_ok(leaf_hasher_finish(h, &want, &n_want));
+    uint8_t *want = leaf_digests_of(big, n, &n_want);
     assert_int_equal(n_want, n_leaves);
     assert_memory_equal(want, leaves, n_want * 16);
-    leaf_hasher_free(h);
+    free(want);
     free(leaves);
 
-    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL));
+    large_finish(&x);
     assert_file_is(&world.to, "out/big", big, n);
-    assert_ok(
-        sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL)); // again
+    large_finish(&x);
     assert_int_equal(tree_count(&world.to, "out"), 1);
-    sink_free(sink);
+    large_close(&x);
     tree_table_free(&l);
     free(big);
 }
@@ -172,19 +149,12 @@ static void a_part_that_yields_reports_whole_leaves(void **state) {
     tree_write(&world.from, "big", big, n);
     struct tree_table l;
     tree_table_new(&l, &world.from, (const char *[]){"big", NULL});
-    struct object_entry e = tree_table_entry(&l, 0);
-    char temp[TEMP_NAME_SIZE];
-    temp_name(transfer_flow, e.id, 0, 1, temp);
-    struct receipt receipt;
-    struct sink *sink = new_sink();
-    assert_ok(sink_open_large(sink, &e, temp, &receipt, NULL));
+    struct large_world x;
+    large_open(&x, &l);
     struct source *source = new_lying(&l, 0);
     lying(source)->yield_after = LEAF_BYTES / TRANSFER_BUFFER_BYTES + 3; // inside the second leaf
-    struct transfer_options o = options_of(source, sink, &l);
-    o.major = 0;
-    o.minor = 1;
     struct transfer_part done;
-    assert_ok(transfer_part(&o, 0, n, &receipt, &done, NULL));
+    assert_ok(large_part(&x, source, 0, n, &done));
     assert_int_equal(done.done_bytes, 2 * LEAF_BYTES);
     assert_int_equal(done.n_leaves, 2);
     free(done.leaf_digests);
@@ -193,15 +163,15 @@ static void a_part_that_yields_reports_whole_leaves(void **state) {
     // A failure later on, even at a leaf's last bytes, keeps what was there before it.
     atomic_store(&world.control.yield, false);
     for (int at = 2; at <= (int)(LEAF_BYTES / TRANSFER_BUFFER_BYTES); at *= 2) {
-        o.source = new_source(&l);
+        source = new_source(&l);
         pwrite_fault = (struct fault){.fail_at = (int)(LEAF_BYTES / TRANSFER_BUFFER_BYTES) + at,
                                       .errnum = EIO};
-        assert_err(transfer_part(&o, 0, n, &receipt, &done, NULL), ERR_IO);
+        assert_err(large_part(&x, source, 0, n, &done), ERR_IO);
         assert_int_equal(done.done_bytes, LEAF_BYTES);
         free(done.leaf_digests);
-        source_free(o.source);
+        source_free(source);
     }
-    sink_free(sink);
+    large_close(&x);
     tree_table_free(&l);
     free(big);
 }
@@ -227,27 +197,20 @@ static void shared_blocks_are_not_read_and_the_copy_is_exact(void **state) {
     assert_int_equal(world.times.hash_us, hash_us);
     assert_file_is(&world.to, "out/a", bytes, n);
 
-    struct object_entry e = tree_table_entry(&l, 0);
-    char temp[TEMP_NAME_SIZE];
-    temp_name(transfer_flow, e.id, 0, 1, temp);
-    struct receipt receipt;
-    struct sink *sink = new_sink();
+    struct large_world x;
     struct source *source = new_source(&l);
-    struct transfer_options o = options_of(source, sink, &l);
     struct transfer_part part;
-    o.major = 0;
-    o.minor = 1;
-    assert_ok(sink_open_large(sink, &e, temp, &receipt, NULL));
-    assert_ok(transfer_part(&o, LEAF_BYTES, n - LEAF_BYTES, &receipt, &part, NULL));
+    large_open(&x, &l);
+    assert_ok(large_part(&x, source, LEAF_BYTES, n - LEAF_BYTES, &part));
     assert_int_equal(part.done_bytes, n - LEAF_BYTES);
     assert_null(part.leaf_digests);
-    assert_ok(transfer_part(&o, 0, LEAF_BYTES, &receipt, &part, NULL));
+    assert_ok(large_part(&x, source, 0, LEAF_BYTES, &part));
     assert_null(part.leaf_digests);
-    assert_ok(sink_finish_large(sink, &e, temp, &receipt, NULL, NULL, DURABILITY_OBJECT, NULL));
+    large_finish(&x);
     assert_int_equal(n_reflinks, 3);
     assert_int_equal(atomic_load(&pwrite_fault.calls), n_writes);
     assert_file_is(&world.to, "out/a", bytes, n);
-    sink_free(sink);
+    large_close(&x);
     source_free(source);
     tree_table_free(&l);
     free(bytes);

@@ -77,6 +77,51 @@ enum err run_batch(const struct tree_table *l, enum durability durability, bool 
     return e;
 }
 
+enum err run_batch_from(struct source *source, const struct tree_table *l) {
+    struct sink *sink = new_sink();
+    struct transfer_options o = options_of(source, sink, l);
+    memset(world.results, 0, sizeof(world.results));
+    enum err e = transfer_batch(&o, world.results, NULL);
+    sink_free(sink);
+    return e;
+}
+
+void large_open(struct large_world *x, const struct tree_table *l) {
+    *x = (struct large_world){.table = l, .entry = tree_table_entry(l, 0), .sink = new_sink()};
+    temp_name(transfer_flow, x->entry.id, 0, 1, x->temp);
+    assert_ok(sink_open_large(x->sink, &x->entry, x->temp, &x->receipt, NULL));
+}
+
+enum err large_part(struct large_world *x, struct source *source, uint64_t offset, uint64_t length,
+                    struct transfer_part *ret_part) {
+    struct transfer_options o = options_of(source, x->sink, x->table);
+    o.major = 0;
+    o.minor = 1;
+    return transfer_part(&o, offset, length, &x->receipt, ret_part, NULL);
+}
+
+void large_finish(struct large_world *x) {
+    assert_ok(sink_finish_large(x->sink, &x->entry, x->temp, &x->receipt, NULL, NULL,
+                                DURABILITY_OBJECT, NULL));
+}
+
+void large_close(struct large_world *x) {
+    sink_free(x->sink);
+}
+
+uint8_t *leaf_digests_of(const void *bytes, size_t n, size_t *ret_n_leaves) {
+    struct leaf_hasher *h = leaf_hasher_new(HASH_XXH3_128);
+    const uint8_t *leaves;
+    assert_non_null(h);
+    assert_ok(leaf_hasher_update(h, bytes, n));
+    assert_ok(leaf_hasher_finish(h, &leaves, ret_n_leaves));
+    uint8_t *copy = malloc(*ret_n_leaves * 16);
+    assert_non_null(copy);
+    memcpy(copy, leaves, *ret_n_leaves * 16);
+    leaf_hasher_free(h);
+    return copy;
+}
+
 // ---- a source that gives digests, and can lie ----
 
 struct lying_source *lying(struct source *s) {

@@ -32,6 +32,27 @@ struct transfer_options options_of(struct source *source, struct sink *sink,
 MUST_CHECK enum err run_batch(const struct tree_table *l, enum durability durability, bool skip,
                               struct failure *ret_failure);
 
+// One batch from this source, with a sink of its own.
+MUST_CHECK enum err run_batch_from(struct source *source, const struct tree_table *l);
+
+// A large object on its way, the first of a table: its temporary file, and the sink.
+struct large_world {
+    const struct tree_table *table;
+    struct object_entry entry;
+    char temp[TEMP_NAME_SIZE];
+    struct receipt receipt;
+    struct sink *sink;
+};
+void large_open(struct large_world *x, const struct tree_table *l);
+// Moves a part of it from this source; free() its digests.
+MUST_CHECK enum err large_part(struct large_world *x, struct source *source, uint64_t offset,
+                               uint64_t length, struct transfer_part *ret_part);
+void large_finish(struct large_world *x); // may be called again
+void large_close(struct large_world *x);
+
+// The digests of the leaves of these bytes; free() them.
+uint8_t *leaf_digests_of(const void *bytes, size_t n, size_t *ret_n_leaves);
+
 // A source that gives digests, and can lie.
 struct lying_source {
     struct source source;
