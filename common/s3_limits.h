@@ -8,8 +8,7 @@
 #include <stdint.h>
 
 enum { S3_CHUNKS_MAX = 10000 };                   // parts of a multipart upload
-#define S3_CHUNK_LEAST_BYTES ((uint64_t)8 << 20)  // and kept in memory while it is sent
-#define S3_GROUP_BYTES       ((uint64_t)64 << 20) // of chunks that are gathered and hashed together
+#define S3_CHUNK_LEAST_BYTES ((uint64_t)16 << 20) // and kept in memory while it is sent
 #define S3_OBJECT_MAX_BYTES  ((uint64_t)5 << 40)
 #define S3_COPY_MAX_BYTES    ((uint64_t)256 << 20) // a store copies larger ones within itself in parts
 #define S3_WHOLE_MAX_BYTES   ((uint64_t)32 << 20) // larger objects travel in parts

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BUFFER_STOCK_MAX = 32 }; // idle ones
+enum { BUFFER_STOCK_MAX = 8 }; // idle ones
 
 struct buffer_stock {
     size_t bytes; // of each that is kept; constant

@@ -1,39 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes consecutive bytes of an object into a multipart upload, chunk by chunk: one is sent while
-// the next are gathered. A chunk that the store has already, byte for byte, is not sent again.
+// the next is filled. A chunk that the store has already, byte for byte, is not sent again.
 #ifndef DATAPLANE_S3_CHUNKS_H
 #define DATAPLANE_S3_CHUNKS_H
 
-#include "common/md5_lanes.h"
 #include "dataplane/s3_upload.h"
-
-enum { S3_GATHERED_MAX = MD5_LANES };
-
-struct s3_gathered {
-    uint8_t *bytes; // NULL: no buffer yet
-    size_t len;
-    bool has_md5;
-    uint8_t md5[MD5_BYTES];
-};
 
 struct s3_chunks {
     struct s3_upload *upload; // borrowed
     uint64_t object_bytes, chunk_bytes;
+    // what is being filled
+    uint8_t *filling;
+    size_t len;
+    uint64_t start; // its offset in the object
     bool is_begun;  // start is known
-    uint64_t start; // the first chunk's offset in the object
-    uint64_t pos;   // where the next write goes
-    // Chunks since then. Those that are not done, and the one that is being filled, are in the
-    // ring.
-    struct s3_gathered ring[S3_GATHERED_MAX];
-    unsigned n_ring; // of it, so many are in use
-    bool wants_md5;  // of as many chunks at once
-    uint64_t n_full, n_hashed, n_done;
-    // what is being sent: chunk n_done
+    // what is being sent
+    uint8_t *sending;
     struct s3_call call;
     bool is_sending;
     struct s3_part part;
     char query[S3_PART_QUERY_MAX];
-    char content_md5[S3_CHECKSUM_SIZE];
     // what is there
     struct s3_parts sent;  // by this writer, or recognised
     struct s3_parts known; // before it began

@@ -15,7 +15,7 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
     HEADER_TEXT_MAX = 8192, // one header as a line
-    OWN_HEADERS = 8,        // host, condition, payload, checksum, MD5, date, token, authorization
+    OWN_HEADERS = 7,        // host, condition, payload, checksum, date, token, authorization
 };
 
 enum err s3_client_new(struct s3_store *s, const struct s3_credentials *keys,
@@ -108,9 +108,6 @@ static size_t all_headers(const struct s3_call *call, struct s3_header *ret) {
     if (call->checksum_text[0] != '\0') {
         ret[n++] =
             (struct s3_header){s3_checksum_header(call->proof.checksum), call->checksum_text};
-    }
-    if (call->content_md5 != NULL && call->proof.checksum != S3_CHECKSUM_MD5) {
-        ret[n++] = (struct s3_header){s3_checksum_header(S3_CHECKSUM_MD5), call->content_md5};
     }
     if (t->credentials.session_token[0] != '\0') {
         ret[n++] = (struct s3_header){"x-amz-security-token", t->credentials.session_token};
@@ -290,12 +287,8 @@ static enum err step(struct s3_client *c, uint32_t *ret_wait_ms, struct failure 
 void s3_prove(struct s3_call *call) {
     struct s3_proof *p = &call->proof;
     uint8_t digest[32];
-    if (p->checksum == S3_CHECKSUM_MD5 && call->content_md5 != NULL) {
-        snprintf(call->checksum_text, sizeof call->checksum_text, "%s", call->content_md5);
-    } else {
-        s3_checksum_of(p->checksum, call->body, (size_t)call->body_bytes, call->checksum_text);
-    }
-    if (call->content_md5 != NULL || (!p->is_signed && call->checksum_text[0] != '\0')) {
+    s3_checksum_of(p->checksum, call->body, (size_t)call->body_bytes, call->checksum_text);
+    if (!p->is_signed && call->checksum_text[0] != '\0') {
         memcpy(call->payload, S3_UNSIGNED_PAYLOAD, sizeof S3_UNSIGNED_PAYLOAD);
     } else if (call->body_bytes == 0) {
         memcpy(call->payload, S3_EMPTY_PAYLOAD, sizeof S3_EMPTY_PAYLOAD);

@@ -55,9 +55,6 @@ struct s3_call {
     uint64_t body_bytes;
     enum s3_body body_kind;
     enum s3_checksum checksum; // of S3_BODY_PART
-    // The body's MD5 in base 64: goes along as Content-MD5, which the signature covers, instead of
-    // the SHA-256 in the signature. NULL: not known.
-    const char *content_md5;
     bool is_stream;       // the body is taken with s3_read(): done means its first byte is here
     bool if_none_match;   // ERR_EXISTS if there is an object of this key; see
                           // s3_store_refuse_conditions()

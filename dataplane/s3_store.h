@@ -85,12 +85,6 @@ struct s3_proof {
 void s3_store_proof(struct s3_store *s, struct s3_proof *ret_proof);
 // Of a part, in an upload that was begun with @checksum (or none).
 void s3_store_part_proof(struct s3_store *s, enum s3_checksum checksum, struct s3_proof *ret_proof);
-// Shall parts of an upload that was begun with @checksum have their MD5 along, as
-// s3_call.content_md5 has it? Only where several are computed at once, and the store has not shown
-// that it makes its ETags of something else.
-bool s3_store_wants_md5(struct s3_store *s, enum s3_checksum checksum);
-// The ETag of a part was not its MD5.
-void s3_store_distrust_md5(struct s3_store *s);
 bool s3_store_is_trying(struct s3_store *s); // not settled yet
 // @is_taken: the store answered with the checksum. Else it was refused, or ignored.
 void s3_store_learn_checksum(struct s3_store *s, enum s3_checksum tried, bool is_taken);

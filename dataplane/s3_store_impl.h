@@ -36,7 +36,6 @@ struct s3_store {
     int64_t skew_s;
     struct s3_checksum_choice checksum;
     bool refuses_conditions;
-    bool has_other_etags; // than MD5s
     struct s3_rate rate;
     struct s3_store_counts counts;
 };

@@ -2,7 +2,6 @@
 // What a store's answers teach: regions, the time, keys, what it takes, how fast it may be asked.
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/md5_lanes.h"
 #include "dataplane/s3_store_impl.h"
 
 #include <string.h>
@@ -129,26 +128,6 @@ void s3_store_part_proof(struct s3_store *s, enum s3_checksum checksum,
         p.checksum = S3_CHECKSUM_MD5;
     }
     *ret_proof = p;
-}
-
-bool s3_store_wants_md5(struct s3_store *s, enum s3_checksum checksum) {
-    struct s3_proof p;
-    s3_store_part_proof(s, checksum, &p);
-    pthread_mutex_lock(&s->lock);
-    bool has_other = s->has_other_etags;
-    pthread_mutex_unlock(&s->lock);
-    bool is_dear = (p.is_signed && s->payload == S3_PAYLOAD_AUTO) || p.checksum == S3_CHECKSUM_MD5;
-    return is_dear && !has_other && md5_lanes_are_here();
-}
-
-void s3_store_distrust_md5(struct s3_store *s) {
-    pthread_mutex_lock(&s->lock);
-    bool is_news = !s->has_other_etags;
-    s->has_other_etags = true;
-    pthread_mutex_unlock(&s->lock);
-    if (is_news) {
-        log_event(LOG_INFO, "s3_etag_no_md5", LOG_STR("store", s->name));
-    }
 }
 
 bool s3_store_is_trying(struct s3_store *s) {

@@ -2,7 +2,6 @@
 // Large objects: their rows, and the tasks that move them.
 #include "common/hash.h"
 #include "common/log.h"
-#include "common/s3_limits.h"
 #include "master/planner_impl.h"
 
 #include <stdlib.h>
@@ -147,15 +146,11 @@ void large_put_part(struct work *w, struct large *l, uint64_t offset, uint64_t l
     put_large_task(w, &l->row, &row, offset, length, NULL);
 }
 
-// The parts become smaller towards the end, so that all streams end at about the same time. In a
-// store they are whole groups of chunks that are hashed together.
+// The parts become smaller towards the end, so that all streams end at about the same time.
 static uint64_t next_part_bytes(const struct work *w, const struct large *l, uint64_t left) {
     const uint64_t most = plan_part_bytes(w->plan, l->row.size);
-    uint64_t worth = PART_WORTH_BYTES, align = plan_part_align(w->plan, l->row.size);
-    if (place_is_store(&w->plan->flow->sink)) {
-        worth = align = s3_part_bytes(l->row.size, S3_GROUP_BYTES);
-    }
-    uint64_t part = left / PARTS_LEFT > worth ? left / PARTS_LEFT : worth;
+    const uint64_t align = plan_part_align(w->plan, l->row.size);
+    uint64_t part = left / PARTS_LEFT > PART_WORTH_BYTES ? left / PARTS_LEFT : PART_WORTH_BYTES;
     part = (part + align - 1) / align * align;
     return part < most ? part : most;
 }

@@ -7,7 +7,7 @@ import signal
 from s3_fixtures import (MIB, assert_store_has, begin, buckets, make_tree, restart, proxy, s3, server)  # noqa: F401
 from s3_tools import S3Client
 
-CHUNK = 8 * MIB
+CHUNK = 16 * MIB
 SLOTS = 2
 
 
@@ -34,7 +34,7 @@ def give_up(cluster, proxy, s3, source, bucket, store):
 def test_an_agent_killed_at_10_50_and_90_percent_sends_only_what_is_missing(begin, proxy, server, s3, buckets, full):
     cluster = begin(stores={"s3": proxy.endpoint}, sites={"a": 1},
                     settings={"master.part_bytes": 4 * CHUNK, "agent.slots": SLOTS})
-    source, n = cluster.root("a") / "big", 256 if full else 30
+    source, n = cluster.root("a") / "big", 128 if full else 30
     write_large(source, n * CHUNK)
     flow = None
     for percent in (10, 50, 90):
@@ -58,7 +58,7 @@ def test_an_agent_killed_at_10_50_and_90_percent_sends_only_what_is_missing(begi
 def test_an_agent_killed_in_a_copy_within_the_store_leaves_no_upload(begin, proxy, server, s3, buckets):
     cluster = begin(stores={"s3": server.endpoint, "slow": proxy.endpoint}, sites={"a": 1},
                     settings={"master.part_bytes": 2 * CHUNK, "agent.slots": SLOTS})
-    source, n = cluster.root("a") / "big", 36
+    source, n = cluster.root("a") / "big", 20
     write_large(source, n * CHUNK)  # more than is copied in one request
     cluster.cp(f"a:{source}", f"s3://{buckets[0]}/big")
     proxy.limit_parts(3)
