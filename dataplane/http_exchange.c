@@ -15,9 +15,10 @@ static enum err no_memory(struct failure *f) {
     return failure_set(f, ERR_NO_MEMORY, "http", NULL, 0, NULL);
 }
 
-static bool text_add(struct growing_text *t, const void *bytes, size_t n, size_t max) {
+// ERR_TOO_LARGE, ERR_NO_MEMORY.
+static enum err text_add(struct growing_text *t, const void *bytes, size_t n, size_t max) {
     if (n > max || t->len > max - n) {
-        return false;
+        return ERR_TOO_LARGE;
     }
     if (t->len + n + 1 > t->cap) {
         size_t cap = t->cap == 0 ? 1024 : t->cap;
@@ -26,7 +27,7 @@ static bool text_add(struct growing_text *t, const void *bytes, size_t n, size_t
         }
         char *grown = realloc(t->bytes, cap);
         if (grown == NULL) {
-            return false;
+            return ERR_NO_MEMORY;
         }
         t->bytes = grown;
         t->cap = cap;
@@ -34,7 +35,7 @@ static bool text_add(struct growing_text *t, const void *bytes, size_t n, size_t
     memcpy(t->bytes + t->len, bytes, n);
     t->len += n;
     t->bytes[t->len] = '\0';
-    return true;
+    return OK;
 }
 
 static uint64_t now_ms(void) {
@@ -89,10 +90,11 @@ static size_t on_head(char *line, size_t size, size_t n, void *user) {
     for (char *c = line; c < colon; c++) {
         *c = (char)tolower((unsigned char)*c);
     }
-    bool is_kept = text_add(&x->head, line, kept, HTTP_HEADERS_MAX_BYTES) &&
-                   text_add(&x->head, "", 1, HTTP_HEADERS_MAX_BYTES);
-    x->is_too_large |= !is_kept;
-    return is_kept ? len : 0;
+    x->kept_err = text_add(&x->head, line, kept, HTTP_HEADERS_MAX_BYTES);
+    if (x->kept_err == OK) {
+        x->kept_err = text_add(&x->head, "", 1, HTTP_HEADERS_MAX_BYTES);
+    }
+    return x->kept_err == OK ? len : 0;
 }
 
 static void see_status(struct http_exchange *x) {
@@ -110,9 +112,8 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *user) {
         see_status(x);
     }
     if (!x->is_stream) {
-        bool is_kept = text_add(&x->kept, bytes, len, HTTP_BODY_MAX_BYTES);
-        x->is_too_large |= !is_kept;
-        return is_kept ? len : 0;
+        x->kept_err = text_add(&x->kept, bytes, len, HTTP_BODY_MAX_BYTES);
+        return x->kept_err == OK ? len : 0;
     }
     x->progress = HTTP_STREAMING;
     size_t unread = x->kept.len - x->kept_read;
@@ -131,7 +132,8 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *user) {
     if (x->kept_read == x->kept.len) {
         x->kept_read = x->kept.len = 0;
     }
-    return text_add(&x->kept, bytes, rest, HTTP_BODY_MAX_BYTES) ? len : 0;
+    x->kept_err = text_add(&x->kept, bytes, rest, HTTP_BODY_MAX_BYTES);
+    return x->kept_err == OK ? len : 0;
 }
 
 // ---- how it ends ----
@@ -175,7 +177,9 @@ void http_exchange_ended(struct http_exchange *x, CURLcode code) {
     http_touch(x);
     if (code == CURLE_OK) {
         x->progress = HTTP_DONE;
-    } else if (x->is_too_large) {
+    } else if (x->kept_err == ERR_NO_MEMORY) {
+        fail(x, ERR_NO_MEMORY, "there is none for the response");
+    } else if (x->kept_err != OK) {
         fail(x, ERR_PROTOCOL, "the response is larger than any that makes sense");
     } else {
         fail(x, from_code(code), x->error[0] != '\0' ? x->error : curl_easy_strerror(code));
@@ -287,7 +291,8 @@ enum err http_begin(struct http_lane *l, const struct http_request *r,
     x->progress = HTTP_RUNNING;
     x->status = 0;
     x->head.len = x->kept.len = x->kept_read = 0;
-    x->is_paused = x->is_too_large = false;
+    x->is_paused = false;
+    x->kept_err = OK;
     x->failure = (struct failure){0};
     x->error[0] = '\0';
     http_touch(x);

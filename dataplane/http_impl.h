@@ -44,7 +44,7 @@ struct http_exchange {
     uint8_t *wanted;          // where http_read() wants the next bytes
     size_t wanted_cap, wanted_len;
     bool is_paused;
-    bool is_too_large;
+    enum err kept_err; // why the response could not be kept
     uint64_t moved_ms; // when a byte moved last
     struct failure failure;
     char error[CURL_ERROR_SIZE];

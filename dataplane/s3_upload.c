@@ -76,10 +76,14 @@ void s3_part_query(const struct s3_upload *u, uint32_t number, char ret_query[S3
     (void)put_id(u, ret_query, (size_t)n);
 }
 
-static enum err no_sense(const struct s3_call *call, const char *why, struct failure *ret_failure) {
+// The answer could not be taken apart (@e).
+static enum err no_sense(const struct s3_call *call, enum err e, const char *why,
+                         struct failure *ret_failure) {
     char object[FAILURE_OBJECT_MAX];
     size_t n = s3_call_object(call, object, sizeof object);
-    return failure_set(ret_failure, ERR_PROTOCOL, call->operation, object, n, "%s", why);
+    bool is_ours = e == ERR_NO_MEMORY;
+    return failure_set(ret_failure, is_ours ? e : ERR_PROTOCOL, call->operation, object, n,
+                       is_ours ? NULL : "%s", why);
 }
 
 struct text_wanted {
@@ -130,7 +134,7 @@ static enum err create(struct s3_upload *u, const struct object_properties *prop
         const char *body = s3_answer_body(&call, &len);
         e = s3_xml_parse(body, len, on_text, &w);
         if (e != OK || u->id[0] == '\0') {
-            e = no_sense(&call, "the store's answer has no upload id", ret_failure);
+            e = no_sense(&call, e, "the store's answer has no upload id", ret_failure);
         }
         see_checksum(u, &call);
     }
@@ -208,7 +212,7 @@ static enum err list_page(const struct s3_upload *u, uint32_t marker, struct par
         const char *body = s3_answer_body(&call, &len);
         e = s3_xml_parse(body, len, on_part, page);
         if (e != OK) {
-            e = no_sense(&call, "the store's list of parts makes no sense", ret_failure);
+            e = no_sense(&call, e, "the store's list of parts makes no sense", ret_failure);
         }
     }
     s3_end(&call);
