@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CURL_BUFFER_BYTES = 256 * 1024, CURL_UPLOAD_BYTES = 512 * 1024 };
+enum { CURL_BUFFER_BYTES = 64 * 1024, CURL_UPLOAD_BYTES = 128 * 1024 };
 
 static enum err no_memory(struct failure *f) {
     return failure_set(f, ERR_NO_MEMORY, "http", NULL, 0, NULL);
