@@ -26,7 +26,7 @@ bool path_share(struct path_choice *c, const struct source *source, const struct
                 uint64_t offset, uint64_t length, bool to_end);
 
 // Does the file system of @fd let one writer into a file at a time? Then those who write parts
-// of it had better take turns (write_queue.h); else they write side by side.
+// of it had better share a queue (write_queue.h); else they write side by side.
 bool path_writes_in_turn(int fd);
 
 // "receive-hash-write" or "read-hash-write": for the log.

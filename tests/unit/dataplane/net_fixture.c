@@ -151,32 +151,30 @@ size_t net_sign(struct net *n, uint8_t buf[TICKET_MAX_BYTES]) {
     return len;
 }
 
-struct conn *net_connect(struct net *n) {
+static enum err dial(struct net *n, struct conn **ret_conn) {
     const char *address = data_server_address(n->server);
     const struct conn_pool_target t = {.agent = NET_SOURCE,
                                        .addresses = &address,
                                        .n_addresses = 1,
                                        .timeout_ms = 60 * 1000,
                                        .fresh = true};
-    struct conn *c;
     bool reused;
 
-    assert_ok(conn_pool_take(n->pool, &t, &c, &reused, NULL));
+    return conn_pool_take(n->pool, &t, ret_conn, &reused, NULL);
+}
+
+struct conn *net_connect(struct net *n) {
+    struct conn *c;
+
+    assert_ok(dial(n, &c));
     return c;
 }
 
 struct conn *net_connect_in_time(struct net *n) {
     int64_t until_ms = clock_mono_ms(&clock_system) + 200 * 1000;
-    const char *address = data_server_address(n->server);
-    const struct conn_pool_target t = {.agent = NET_SOURCE,
-                                       .addresses = &address,
-                                       .n_addresses = 1,
-                                       .timeout_ms = 60 * 1000,
-                                       .fresh = true};
     struct conn *c = NULL;
-    bool reused;
 
-    while (conn_pool_take(n->pool, &t, &c, &reused, NULL) != OK) {
+    while (dial(n, &c) != OK) {
         assert_true(clock_mono_ms(&clock_system) < until_ms);
     }
     return c;

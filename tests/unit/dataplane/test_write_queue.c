@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 enum {
     N_WRITERS = 4,
@@ -247,6 +248,17 @@ static void one_writes_a_file_at_a_time(void **state) {
     }
 }
 
+static struct object_entry large_file(uint64_t size) {
+    return (struct object_entry){.id = 1,
+                                 .type = OBJECT_FILE,
+                                 .mode = 0640,
+                                 .uid = geteuid(),
+                                 .gid = getegid(),
+                                 .version = {.size = size, .mtime_ns = 1},
+                                 .path = (const uint8_t *)"large",
+                                 .path_len = 5};
+}
+
 struct part_writer {
     struct sink *sink;
     const struct object_entry *entry;
@@ -281,14 +293,7 @@ static void parts_of_a_file_are_written_by_several_sinks(void **state) {
     struct tree tree;
     tree_new(&tree);
     uint8_t *bytes = tree_pattern(size, 3);
-    struct object_entry e = {.id = 1,
-                             .type = OBJECT_FILE,
-                             .mode = 0640,
-                             .uid = geteuid(),
-                             .gid = getegid(),
-                             .version = {.size = size, .mtime_ns = 1},
-                             .path = (const uint8_t *)"large",
-                             .path_len = 5};
+    struct object_entry e = large_file(size);
     char temp[TEMP_NAME_SIZE];
     struct receipt open;
     struct part_writer writers[N_WRITERS];
@@ -332,17 +337,79 @@ static void what_is_no_file_system_of_that_kind_is_written_side_by_side(void **s
     assert_false(path_writes_in_turn(ends[0]));
 }
 
+// ---- what is queued while the lease ends ----
+
+static atomic_bool lease_is_held;
+
+static bool may_act(void *user) {
+    (void)user;
+    return atomic_load(&lease_is_held);
+}
+
+static void end_lease(struct sink *sink) {
+    (void)sink;
+    atomic_store(&lease_is_held, false);
+}
+
+// @stop comes between sink_write() and the writing, for which another thread has no time yet.
+static void stop_while_queued(void (*stop)(struct sink *sink), enum err want) {
+    struct tree tree;
+    tree_new(&tree);
+    struct object_entry e = large_file(PART_BYTES);
+    char temp[TEMP_NAME_SIZE];
+    temp_name("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, 0, 1, temp);
+    struct sink_posix_options o = {
+        .volume_fd = tree.fd, .boot_id = "boot-1", .queues = queues, .fence = {may_act, NULL}};
+    struct held h = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct sink *sink;
+    struct receipt open;
+    struct stat st;
+    pthread_t thread;
+    atomic_store(&lease_is_held, true);
+    assert_ok(sink_posix_new(&o, &sink, NULL));
+    assert_ok(sink_open_large(sink, &e, temp, &open, NULL));
+    assert_ok(sink_open_part(sink, &e, temp, &open, NULL));
+    assert_int_equal(fstat(sink_fd(sink), &st), 0);
+    assert_ok(write_queue_join(queues, st.st_dev, st.st_ino, write_slow, &h, &h.slow));
+    assert_int_equal(pthread_create(&thread, NULL, put_slow, &h), 0);
+    pthread_mutex_lock(&h.mutex);
+    while (!h.is_writing) {
+        pthread_cond_wait(&h.changed, &h.mutex);
+    }
+    size_t cap;
+    void *room = sink_room(sink, 0, &cap);
+    assert_non_null(room);
+    memset(room, 'x', cap);
+    assert_ok(sink_write(sink, 0, room, cap, NULL)); // left to the thread that writes
+    stop(sink);
+    h.n_put = 1;
+    pthread_cond_broadcast(&h.changed);
+    pthread_mutex_unlock(&h.mutex);
+    assert_err(sink_settle(sink, NULL), want);
+    assert_int_equal(fstat(sink_fd(sink), &st), 0);
+    assert_int_equal(st.st_blocks, 0);
+    pthread_join(thread, NULL);
+    write_queue_leave(h.slow);
+    sink_free(sink);
+    tree_free(&tree);
+}
+
+static void what_is_queued_is_not_written_without_the_lease(void **state) {
+    (void)state;
+    stop_while_queued(end_lease, ERR_FENCED);
+}
+
+static void what_is_queued_is_not_written_after_an_abort(void **state) {
+    (void)state;
+    stop_while_queued(sink_abort, ERR_CANCELLED);
+}
+
 // A limit on the size of files stands for a full disk.
 static void a_write_that_fails_later_is_told(void **state) {
     (void)state;
     struct tree tree;
     tree_new(&tree);
-    struct object_entry e = {.id = 1,
-                             .type = OBJECT_FILE,
-                             .mode = 0640,
-                             .version = {.size = PART_BYTES, .mtime_ns = 1},
-                             .path = (const uint8_t *)"large",
-                             .path_len = 5};
+    struct object_entry e = large_file(PART_BYTES);
     char temp[TEMP_NAME_SIZE];
     temp_name("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, 0, 1, temp);
     struct sink_posix_options o = {.volume_fd = tree.fd, .boot_id = "boot-1", .queues = queues};
@@ -386,6 +453,8 @@ int main(void) {
         IN_QUEUES(who_writes_for_others_comes_back_to_its_own_stream),
         IN_QUEUES(one_writes_a_file_at_a_time),
         IN_QUEUES(parts_of_a_file_are_written_by_several_sinks),
+        IN_QUEUES(what_is_queued_is_not_written_without_the_lease),
+        IN_QUEUES(what_is_queued_is_not_written_after_an_abort),
         IN_QUEUES(a_write_that_fails_later_is_told),
         IN_QUEUES(what_is_no_file_system_of_that_kind_is_written_side_by_side),
     };
