@@ -94,8 +94,8 @@ MUST_CHECK enum err sink_write_hole(struct sink *s, uint64_t offset, uint64_t le
 // then written from there is not copied, and may be written after sink_write() returned. Until the
 // next call on the sink. NULL: nowhere.
 void *sink_room(struct sink *s, uint64_t offset, size_t *ret_cap);
-// Waits for what is still to be written of that. What fails shows here, in a later sink_write() or
-// in sink_close_part().
+// Waits for what is still to be written of that. What fails shows here or in a later sink_write(),
+// and in sink_close_part() only if neither has told it: what was settled before can be kept.
 MUST_CHECK enum err sink_settle(struct sink *s, struct failure *ret_failure);
 int sink_fd(const struct sink *s); // of what is being written; -1: none
 // The digest of what was begun, before it is staged, for sinks that keep it with the object.

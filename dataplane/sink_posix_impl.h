@@ -54,6 +54,7 @@ struct sink_posix {
         // Why the writer failed; set by the thread that wrote, before the writer says so.
         enum err err;
         int errnum;
+        bool is_told; // to the caller
     } open;
 
     struct sink_posix_staged *staged; // capabilities.max_staged of them

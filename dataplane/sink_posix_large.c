@@ -186,6 +186,7 @@ enum err sink_posix_open_part(struct sink *s, const struct object_entry *e, cons
     p->open.direct = sink_posix_direct(p, e);
     p->open.writer = writer;
     p->open.err = OK;
+    p->open.is_told = false;
     p->open.dir = dir;
     memcpy(p->open.temp, temp, TEMP_NAME_SIZE);
     p->open.is_part = true;
@@ -198,7 +199,8 @@ enum err sink_posix_close_part(struct sink *s, bool sync, struct receipt *ret_re
     struct sink_posix *p = sink_posix_of(s);
     struct identity id = {0};
     const char *operation = "sync";
-    enum err err = sink_posix_settle(s, ret_failure);
+    // A failure that was told counts no more: what was written before it is good.
+    enum err err = p->open.is_told ? OK : sink_posix_settle(s, ret_failure);
     if (err != OK) {
         sink_posix_drop(s);
         return err;

@@ -73,6 +73,7 @@ bool sink_posix_write_queued(void *sink, uint64_t offset, const void *bytes, siz
 }
 
 static enum err writer_failed(struct sink_posix *p, struct failure *ret_failure) {
+    p->open.is_told = true;
     return p->open.err != OK ? failure_set(ret_failure, p->open.err, "write", p->open.name,
                                            strlen(p->open.name), NULL)
                              : fail(p, p->open.errnum, ret_failure);
