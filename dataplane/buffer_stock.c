@@ -32,7 +32,11 @@ void *buffer_stock_take(struct buffer_stock *s, size_t bytes) {
     }
     buffer =
         mmap(NULL, size_of(s, bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return buffer != MAP_FAILED ? buffer : NULL;
+    if (buffer == MAP_FAILED) {
+        return NULL;
+    }
+    (void)madvise(buffer, size_of(s, bytes), MADV_HUGEPAGE); // where the kernel has such
+    return buffer;
 }
 
 void buffer_stock_give(struct buffer_stock *s, void *buffer, size_t bytes) {

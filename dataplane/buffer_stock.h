@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large buffers that come and go with tasks: those given back are kept for the next, so that the
-// kernel need not clear their pages each time. It may take back the memory of idle ones whenever
-// it is short of it (MADV_FREE). Thread-safe.
+// kernel need not clear their pages each time, of huge pages where there are some. It may take back
+// the memory of idle ones whenever it is short of it (MADV_FREE). Thread-safe.
 #ifndef DATAPLANE_BUFFER_STOCK_H
 #define DATAPLANE_BUFFER_STOCK_H
 
