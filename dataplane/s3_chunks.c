@@ -17,6 +17,7 @@ void s3_chunks_init(struct s3_chunks *c, struct s3_upload *u, uint64_t object_by
         .upload = u,
         .object_bytes = object_bytes,
         .chunk_bytes = s3_chunk_bytes(object_bytes),
+        .crc = {.kind = u->checksum},
     };
 }
 
@@ -84,6 +85,21 @@ static enum err settle(struct s3_chunks *c, struct failure *ret_failure) {
     return e;
 }
 
+// Of what was filled.
+static void checksum_of(const struct s3_chunks *c, char ret_text[S3_CHECKSUM_SIZE]) {
+    if (s3_checksum_is_crc(c->crc.kind)) {
+        s3_crc_text(&c->crc, ret_text);
+    } else {
+        s3_checksum_of(c->upload->checksum, c->filling, c->len, ret_text);
+    }
+}
+
+static void begin_next(struct s3_chunks *c) {
+    c->start += c->len;
+    c->len = 0;
+    c->crc.value = 0;
+}
+
 // Has the store just these bytes as this part?
 static bool is_known(const struct s3_chunks *c, uint32_t number) {
     const struct s3_part *known = s3_parts_find(&c->known, number);
@@ -92,7 +108,7 @@ static bool is_known(const struct s3_chunks *c, uint32_t number) {
     }
     if (known->checksum[0] != '\0') {
         char checksum[S3_CHECKSUM_SIZE];
-        s3_checksum_of(c->upload->checksum, c->filling, c->len, checksum);
+        checksum_of(c, checksum);
         return strcmp(checksum, known->checksum) == 0;
     }
     if (!s3_etag_is_md5(known->etag)) {
@@ -125,9 +141,12 @@ static enum err send_filled(struct s3_chunks *c, struct failure *ret_failure) {
             return fail(c, ERR_NO_MEMORY, NULL, ret_failure);
         }
         c->bytes_recognised += c->len;
-        c->start += c->len;
-        c->len = 0;
+        begin_next(c);
         return OK;
+    }
+    c->part = (struct s3_part){.number = number, .bytes = c->len};
+    if (s3_checksum_is_crc(c->crc.kind)) {
+        s3_crc_text(&c->crc, c->part.checksum);
     }
     uint8_t *sent = c->sending;
     c->sending = c->filling;
@@ -144,10 +163,9 @@ static enum err send_filled(struct s3_chunks *c, struct failure *ret_failure) {
         .body_bytes = c->len,
         .body_kind = S3_BODY_PART,
         .checksum = c->upload->checksum,
+        .checksum_known = c->part.checksum,
     };
-    c->part = (struct s3_part){.number = number, .bytes = c->len};
-    c->start += c->len;
-    c->len = 0;
+    begin_next(c);
     e = s3_begin(c->upload->client, &c->call, ret_failure);
     c->is_sending = e == OK;
     return e == OK ? s3_pump(c->upload->client, ret_failure) : e;
@@ -180,6 +198,9 @@ enum err s3_chunks_write(struct s3_chunks *c, uint64_t offset, const void *buf, 
         size_t room = (size_t)c->chunk_bytes - c->len, take = len < room ? len : room;
         if (from != c->filling + c->len) {
             memcpy(c->filling + c->len, from, take);
+        }
+        if (s3_checksum_is_crc(c->crc.kind)) {
+            s3_crc_add(&c->crc, c->filling + c->len, take);
         }
         c->len += take;
         from += take;

@@ -14,6 +14,8 @@ struct s3_chunks {
     size_t len;
     uint64_t start; // its offset in the object
     bool is_begun;  // start is known
+    // Where the upload has a CRC: added to while what came is in the processor's cache.
+    struct s3_crc crc;
     // what is being sent
     uint8_t *sending;
     struct s3_call call;

@@ -54,7 +54,8 @@ struct s3_call {
     const void *body;
     uint64_t body_bytes;
     enum s3_body body_kind;
-    enum s3_checksum checksum; // of S3_BODY_PART
+    enum s3_checksum checksum;  // of S3_BODY_PART
+    const char *checksum_known; // the body's, of that kind; NULL, "": it is computed
     bool is_stream;       // the body is taken with s3_read(): done means its first byte is here
     bool if_none_match;   // ERR_EXISTS if there is an object of this key; see
                           // s3_store_refuse_conditions()
