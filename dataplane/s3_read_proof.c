@@ -3,6 +3,7 @@
 
 #include "common/hash.h"
 #include "common/hmac.h"
+#include "dataplane/s3_encryption.h"
 
 #include <string.h>
 
@@ -22,16 +23,13 @@ void s3_read_proof_drop(struct s3_read_proof *p) {
 
 void s3_read_proof_begin(struct s3_read_proof *p, const struct s3_call *call, const char *etag,
                          bool use_md5) {
-    const char *encryption = s3_answer_header(call, "x-amz-server-side-encryption");
-    const char *own_key = s3_answer_header(call, "x-amz-server-side-encryption-customer-algorithm");
-    bool is_plain = own_key == NULL && (encryption == NULL || strcmp(encryption, "AES256") == 0);
     const char *text = NULL;
     p->crc = (struct s3_crc){.kind = s3_answer_crc(call, &text)};
     s3_read_proof_drop(p);
     if (p->crc.kind != S3_CHECKSUM_NONE && strlen(text) < sizeof p->told) {
         p->kind = S3_READ_CRC;
         memcpy(p->told, text, strlen(text) + 1);
-    } else if (use_md5 && is_plain && s3_etag_is_md5(etag)) {
+    } else if (use_md5 && s3_etag_is_of_bytes(call) && s3_etag_is_md5(etag)) {
         p->kind = S3_READ_MD5;
         memcpy(p->told, etag, strlen(etag) + 1);
         md5_sum_reset(p->md5);

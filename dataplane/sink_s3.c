@@ -2,6 +2,7 @@
 #include "dataplane/sink_s3.h"
 
 #include "common/cleanup.h"
+#include "dataplane/s3_encryption.h"
 #include "dataplane/s3_tags.h"
 #include "dataplane/sink_s3_impl.h"
 #include "dataplane/source.h"
@@ -85,6 +86,7 @@ enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
         e = s3_entry_from_answer(&call, &found.entry, found.etag, &found.has_mtime, ret_failure);
     }
     if (e == OK) {
+        found.etag_is_of_bytes = s3_etag_is_of_bytes(&call);
         found.crc_kind = s3_answer_crc(&call, &crc);
         snprintf(found.crc, sizeof found.crc, "%s", found.crc_kind != S3_CHECKSUM_NONE ? crc : "");
         *ret_found = found;

@@ -67,6 +67,7 @@ struct sink_s3_found {
     struct object_entry entry;
     char etag[S3_ETAG_MAX];
     bool has_mtime;            // of its own
+    bool etag_is_of_bytes;     // see s3_encryption.h
     enum s3_checksum crc_kind; // of the whole object; NONE: not told
     char crc[S3_CHECKSUM_SIZE];
 };
