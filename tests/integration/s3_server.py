@@ -168,6 +168,10 @@ class S3Server:
     def admin(self, *arguments):
         return self.run("radosgw-admin", "-c", self.environment["CEPH_CONF"], "-n", "client.rgw", *arguments)
 
+    def collect(self):
+        """What was deleted is gone, and its memory free."""
+        self.admin("gc", "process", "--include-all")
+
     def add_key(self, user="test"):
         """Another pair of keys for the same user."""
         key = secrets.token_hex(10), secrets.token_hex(20)

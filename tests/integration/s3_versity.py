@@ -68,6 +68,9 @@ class VersityServer:
                     raise
             time.sleep(0.1)
 
+    def collect(self):
+        """What was deleted is gone at once."""
+
     def stop(self):
         for process in self.processes:
             if process.poll() is None:
