@@ -73,6 +73,41 @@ static enum err meaning_of(const char *code, int status, bool *ret_is_retried) {
     return status >= 500 || status == 200 ? ERR_AGAIN : ERR_INVALID;
 }
 
+// The key that the object is encrypted with is not there or of no use. Ceph says it with the code
+// that stands for unknown credentials, and only the message tells.
+static bool is_of_kms(const struct s3_error_text *t) {
+    return strncmp(t->code, "KMS.", 4) == 0 || strstr(t->message, "kms-keyid") != NULL;
+}
+
+static const char *asked_for(const struct s3_call *call, const char *name) {
+    for (size_t i = 0; i < call->n_headers; i++) {
+        if (strcmp(call->headers[i].name, name) == 0) {
+            return call->headers[i].value;
+        }
+    }
+    return NULL;
+}
+
+// What may be wrong in a request that the store takes for none.
+static void say_what_was_asked_for(struct s3_call *call, const struct s3_error_text *t) {
+    const char *class = asked_for(call, "x-amz-storage-class");
+    const char *encryption = asked_for(call, "x-amz-server-side-encryption");
+    const char *key = asked_for(call, "x-amz-server-side-encryption-aws-kms-key-id");
+    if (is_of_kms(t)) {
+        failure_remedy(&call->failure, "%s",
+                       strcmp(call->method, "GET") == 0
+                           ? "the object cannot be read without its key: make it known to the store"
+                           : "name a key that the store knows, as --sse aws:kms:KEY");
+    } else if (class != NULL || encryption != NULL) {
+        failure_remedy(&call->failure, "see whether the store has %s%.40s%s%s%.20s%s%.60s",
+                       class != NULL ? "storage class " : "", class != NULL ? class : "",
+                       class != NULL && encryption != NULL ? " and " : "",
+                       encryption != NULL ? "encryption " : "",
+                       encryption != NULL ? encryption : "", key != NULL ? ":" : "",
+                       key != NULL ? key : "");
+    }
+}
+
 static void say(struct s3_call *call, enum err e, const struct s3_error_text *t) {
     char object[FAILURE_OBJECT_MAX];
     size_t n = s3_call_object(call, object, sizeof object);
@@ -89,6 +124,8 @@ static void say(struct s3_call *call, enum err e, const struct s3_error_text *t)
         const char *region = http_header(call->exchange, "x-amz-bucket-region");
         failure_remedy(&call->failure, "set endpoint and region (%.60s?) of volume '%.60s'",
                        region != NULL ? region : "another", s3_store_name(call->client->store));
+    } else if (e == ERR_INVALID) {
+        say_what_was_asked_for(call, t);
     } else if (e == ERR_EXISTS) {
         failure_remedy(&call->failure,
                        "remove it, or let the flow replace it (without if_none_match)");
@@ -213,6 +250,9 @@ static enum s3_verdict judge_error(struct s3_client *c, struct s3_call *call,
     enum err e = meaning_of(t->code, call->status, &is_retried);
     if (call->if_none_match && call->status == 412) {
         e = ERR_EXISTS;
+    } else if (is_of_kms(t) && call->status < 500) {
+        e = ERR_INVALID;
+        is_retried = false;
     }
     say(call, e, t);
     if (is_redirected(c, call, t) || is_timed(c, call, t) || is_renewed(c, call, e) ||

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects that the store encrypts: their ETags are its own.
+// Objects that the store encrypts: their ETags are its own, and it may not have the key.
 #include "common/cleanup.h"
 #include "common/s3_limits.h"
 #include "s3_ends.h"
@@ -77,11 +77,78 @@ static void an_etag_of_encrypted_bytes_does_not_prove_an_upload(void **state) {
     sink_free(s);
 }
 
+// ---- keys ----
+
+static const char unknown_to_ceph[] =
+    "[{\"in\":\"/b/locked\",\"times\":9,\"status\":403,\"code\":\"InvalidAccessKeyId\","
+    "\"message\":\"Failed to retrieve the actual key, kms-keyid: k\"}]";
+
+static void assert_says(const struct failure *f, enum err e, const char *text, const char *remedy) {
+    assert_err(f->err, e);
+    assert_non_null(strstr(f->message, text));
+    assert_non_null(strstr(f->remedy, remedy));
+    assert_memory_equal(f->object, "b/locked", 8);
+}
+
+// Ceph says it with the code of unknown credentials: to renew those would be no help.
+static void a_key_that_the_store_does_not_know_is_told_as_that(void **state) {
+    (void)state;
+    struct object_entry e = s3_file("locked", SIZE);
+    struct receipt open;
+    struct failure f = {0};
+    struct sink *s = new_sink("aws:kms", false);
+    scripted_store_rules(&scripted, unknown_to_ceph);
+    s3_put(s, "locked", "bytes", 5, 1);
+    s3_finish(s);
+    assert_says(&s3_failures[1], ERR_INVALID, "kms-keyid: k", "--sse aws:kms:KEY");
+    assert_int_equal(scripted_store_count(&scripted, "PUT /b/locked"), 1);
+    assert_err(sink_open_large(s, &e, s3_temp, &open, &f), ERR_INVALID);
+    assert_says(&f, ERR_INVALID, "kms-keyid: k", "--sse aws:kms:KEY");
+    scripted_store_rules(&scripted, "[{\"in\":\"/b/locked\",\"status\":400,"
+                                    "\"code\":\"KMS.NotFoundException\"}]");
+    s3_put(s, "locked", "bytes", 5, 1);
+    s3_finish(s);
+    assert_says(&s3_failures[1], ERR_INVALID, "KMS.NotFoundException", "--sse aws:kms:KEY");
+    sink_free(s);
+}
+
+static void an_object_whose_key_is_gone_is_told_as_that(void **state) {
+    (void)state;
+    struct s3_listing l;
+    struct object_table t;
+    struct source *source;
+    struct source_found found;
+    struct source_range all = {.length = 5};
+    struct failure f = {0};
+    scripted_store_put(&scripted, "locked/one", "bytes", 5);
+    s3_list("b/locked", "", UINT64_MAX, &l, &t);
+    s3_source("b/locked", &t, &source);
+    scripted_store_rules(&scripted, unknown_to_ceph);
+    assert_err(source_open(source, &all, &found, &f), ERR_INVALID);
+    assert_says(&f, ERR_INVALID, "kms-keyid: k", "make it known to the store");
+    source_free(source);
+    s3_unlist(&l, &t);
+}
+
+static void a_refusal_names_what_was_asked_for(void **state) {
+    (void)state;
+    struct sink *s = new_sink("aws:kms", false);
+    scripted_store_rules(&scripted, "[{\"in\":\"/b/locked\",\"times\":9,\"status\":400,"
+                                    "\"code\":\"InvalidArgument\"}]");
+    s3_put(s, "locked", "bytes", 5, 1);
+    s3_finish(s);
+    assert_says(&s3_failures[1], ERR_INVALID, "InvalidArgument", "encryption aws:kms");
+    sink_free(s);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, s3_ends_setup)
     const struct CMUnitTest tests[] = {
         TEST(an_etag_of_encrypted_bytes_does_not_disprove_an_upload),
         TEST(an_etag_of_encrypted_bytes_does_not_prove_an_upload),
+        TEST(a_key_that_the_store_does_not_know_is_told_as_that),
+        TEST(an_object_whose_key_is_gone_is_told_as_that),
+        TEST(a_refusal_names_what_was_asked_for),
     };
     return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
 }
