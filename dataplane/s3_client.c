@@ -76,6 +76,15 @@ void s3_call_header(struct s3_call *c, const char *name, const char *value) {
     }
 }
 
+const char *s3_call_get_header(const struct s3_call *c, const char *name) {
+    for (size_t i = 0; i < c->n_headers; i++) {
+        if (strcmp(c->headers[i].name, name) == 0) {
+            return c->headers[i].value;
+        }
+    }
+    return NULL;
+}
+
 size_t s3_call_object(const struct s3_call *call, char *ret_text, size_t cap) {
     int n = snprintf(ret_text, cap, "%s%s", call->bucket != NULL ? call->bucket : "",
                      call->key != NULL ? "/" : "");

@@ -82,6 +82,7 @@ struct s3_call {
 };
 
 void s3_call_header(struct s3_call *c, const char *name, const char *value);
+const char *s3_call_get_header(const struct s3_call *c, const char *name); // NULL: it has none
 
 // Takes the call up; it is sent during s3_await() of this call or another, or s3_pump().
 MUST_CHECK enum err s3_begin(struct s3_client *c, struct s3_call *call,

@@ -79,20 +79,11 @@ static bool is_of_kms(const struct s3_error_text *t) {
     return strncmp(t->code, "KMS.", 4) == 0 || strstr(t->message, "kms-keyid") != NULL;
 }
 
-static const char *asked_for(const struct s3_call *call, const char *name) {
-    for (size_t i = 0; i < call->n_headers; i++) {
-        if (strcmp(call->headers[i].name, name) == 0) {
-            return call->headers[i].value;
-        }
-    }
-    return NULL;
-}
-
 // What may be wrong in a request that the store takes for none.
 static void say_what_was_asked_for(struct s3_call *call, const struct s3_error_text *t) {
-    const char *class = asked_for(call, "x-amz-storage-class");
-    const char *encryption = asked_for(call, "x-amz-server-side-encryption");
-    const char *key = asked_for(call, "x-amz-server-side-encryption-aws-kms-key-id");
+    const char *class = s3_call_get_header(call, "x-amz-storage-class");
+    const char *encryption = s3_call_get_header(call, "x-amz-server-side-encryption");
+    const char *key = s3_call_get_header(call, "x-amz-server-side-encryption-aws-kms-key-id");
     if (is_of_kms(t)) {
         failure_remedy(&call->failure, "%s",
                        strcmp(call->method, "GET") == 0

@@ -6,6 +6,7 @@
 #include "common/cleanup.h"
 #include "common/hash.h"
 #include "common/hmac.h"
+#include "dataplane/s3_encryption.h"
 #include "dataplane/s3_xml.h"
 
 #include <inttypes.h>
@@ -138,7 +139,14 @@ static enum err create(struct s3_upload *u, const struct object_properties *prop
         }
         see_checksum(u, &call);
     }
+    if (e == OK) {
+        e = s3_check_encryption(&call, ret_failure);
+    }
     s3_end(&call);
+    if (e == ERR_UNIMPLEMENTED && u->id[0] != '\0') { // nothing is sent plain
+        enum err given_up = s3_upload_abort(u, NULL);
+        (void)given_up;
+    }
     return e;
 }
 
@@ -150,7 +158,7 @@ enum err s3_upload_create(struct s3_upload *u, const struct object_properties *p
     for (enum s3_checksum c = p.checksum;; c++) {
         struct failure f = {0};
         enum err e = create(u, properties, c, &f);
-        bool is_refusal = e == ERR_INVALID || e == ERR_UNIMPLEMENTED;
+        bool is_refusal = (e == ERR_INVALID || e == ERR_UNIMPLEMENTED) && u->id[0] == '\0';
         if (is_refusal && s3_checksum_is_amz(c) && s3_store_is_trying(store)) {
             continue; // with the next, or with none
         }

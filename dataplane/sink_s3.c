@@ -87,6 +87,7 @@ enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
     }
     if (e == OK) {
         found.etag_is_of_bytes = s3_etag_is_of_bytes(&call);
+        found.is_encrypted = s3_is_encrypted_as(&call, p->encryption);
         found.crc_kind = s3_answer_crc(&call, &crc);
         snprintf(found.crc, sizeof found.crc, "%s", found.crc_kind != S3_CHECKSUM_NONE ? crc : "");
         *ret_found = found;
@@ -96,7 +97,7 @@ enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
 }
 
 // The same bytes? Size and ETag, or size and mtime; an object without an mtime of its own counts
-// as the same if it is not older than its source.
+// as the same if it is not older than its source. One that is to be encrypted has to be so.
 static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
                                 enum sink_identical *ret_result, struct failure *ret_failure) {
     struct sink_s3 *p = sink_s3_of(s);
@@ -130,7 +131,8 @@ static enum err sink_s3_compare(struct sink *s, const struct object_entry *e,
     bool same_time = found.has_mtime ? mtime_ns == e->version.mtime_ns
                                      : from_store && mtime_ns >= e->version.mtime_ns;
     bool same_size = found.entry.version.size == e->version.size;
-    *ret_result = same_size && (same_etag || same_time) ? SINK_SAME : SINK_DIFFERS;
+    *ret_result =
+        same_size && (same_etag || same_time) && found.is_encrypted ? SINK_SAME : SINK_DIFFERS;
     return OK;
 }
 

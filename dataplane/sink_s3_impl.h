@@ -41,6 +41,7 @@ struct sink_s3 {
     struct s3_put *staged, **last; // in the order of staging
     uint64_t staged_bytes;         // in memory
     unsigned n_running;
+    bool is_left_plain; // the store passed over the encryption of one that was sent
     // a part
     uint8_t *part_key;
     struct s3_upload *part_upload;
@@ -68,6 +69,7 @@ struct sink_s3_found {
     char etag[S3_ETAG_MAX];
     bool has_mtime;            // of its own
     bool etag_is_of_bytes;     // see s3_encryption.h
+    bool is_encrypted;         // as was asked for, if it was
     enum s3_checksum crc_kind; // of the whole object; NONE: not told
     char crc[S3_CHECKSUM_SIZE];
 };

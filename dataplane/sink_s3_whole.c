@@ -2,6 +2,7 @@
 // Whole objects: held in memory and PUT, several at a time.
 #include "common/cleanup.h"
 #include "common/s3_limits.h"
+#include "dataplane/s3_encryption.h"
 #include "dataplane/sink_s3_impl.h"
 
 #include <assert.h>
@@ -86,6 +87,9 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
         err = failure_set(ret_failure, ERR_TOO_LARGE, "PutObject", e->path, e->path_len,
                           "an object store takes 5 TiB");
     }
+    if (err == OK && p->is_left_plain) {
+        err = s3_say_not_encrypted("PutObject", p->encryption, e->path, e->path_len, ret_failure);
+    }
     if (err == OK && size > S3_WHOLE_MAX_BYTES) {
         err = begin_upload(p, put, size, ret_failure);
     } else if (err == OK && size > 0) {
@@ -135,7 +139,7 @@ static bool is_own(struct sink_s3 *p, const struct s3_put *put) {
     struct sink_s3_found found;
     char md5[S3_CHECKSUM_SIZE], crc[S3_CHECKSUM_SIZE], etag[S3_ETAG_MAX];
     if (put->bytes == NULL || sink_s3_look(p, put->key, put->key_len, &found, NULL) != OK ||
-        found.entry.version.size != put->len) {
+        found.entry.version.size != put->len || !found.is_encrypted) {
         return false;
     }
     if (found.crc_kind != S3_CHECKSUM_NONE) {
@@ -154,6 +158,9 @@ static enum err settle(struct sink_s3 *p, struct s3_put *put) {
     put->err = s3_await(&put->call, &put->failure);
     if (put->err == ERR_EXISTS && put->call.attempts > 1 && is_own(p, put)) {
         put->err = OK;
+    } else if (put->err == OK) {
+        put->err = s3_check_encryption(&put->call, &put->failure);
+        p->is_left_plain |= put->err != OK && put->copy_source == NULL;
     }
     put->is_running = false;
     p->n_running--;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects that the store encrypts: their ETags are its own, and it may not have the key.
+// Objects that the store shall encrypt: their ETags are its own; it may not have the key, or may
+// not do it.
 #include "common/cleanup.h"
 #include "common/s3_limits.h"
 #include "s3_ends.h"
@@ -141,6 +142,87 @@ static void a_refusal_names_what_was_asked_for(void **state) {
     sink_free(s);
 }
 
+// ---- what is not encrypted ----
+
+static void what_the_store_left_plain_is_not_delivered(void **state) {
+    (void)state;
+    struct object_entry large = s3_file("plain-large", SIZE), next = s3_file("plain-next", 5);
+    struct receipt open;
+    struct failure f = {0};
+    scripted_store_settings(&scripted, "{\"passes_over\":\"AES256\"}");
+    struct sink *s = new_sink("AES256", false);
+    s3_put(s, "locked", "bytes", 5, 1);
+    s3_finish(s);
+    assert_says(&s3_failures[1], ERR_UNIMPLEMENTED, "AES256", "remove it");
+    // It is known then, and nothing more is sent.
+    assert_err(sink_begin(s, &next, s3_temp, &f), ERR_UNIMPLEMENTED);
+    assert_non_null(strstr(f.message, "AES256"));
+    assert_int_equal(scripted_store_count(&scripted, "PUT /b/plain-next"), 0);
+    // Of an upload it is known before there are any bytes.
+    f = (struct failure){0};
+    assert_err(sink_open_large(s, &large, s3_temp, &open, &f), ERR_UNIMPLEMENTED);
+    assert_non_null(strstr(f.message, "AES256"));
+    assert_int_equal(scripted_store_count(&scripted, "POST /b/plain-large?uploads"), 1);
+    assert_int_equal(scripted_store_count(&scripted, "DELETE /b/plain-large?uploadId"), 1);
+    sink_free(s);
+    // Another that the store knows.
+    s = new_sink("aws:kms", false);
+    s3_put(s, "locked", "bytes", 5, 1);
+    s3_finish(s);
+    assert_ok(s3_results[1]);
+    sink_free(s);
+}
+
+// That it is there, plain, is not what was asked for.
+static void what_is_plain_is_not_the_same_as_what_shall_be_encrypted(void **state) {
+    (void)state;
+    struct object_entry e = s3_file("same", 5);
+    enum sink_identical same;
+    struct sink *plain = s3_new_sink(), *s = new_sink("AES256", false);
+    s3_put(plain, "same", "bytes", 5, 1);
+    s3_finish(plain);
+    assert_ok(sink_compare(plain, &e, &same, NULL));
+    assert_int_equal(same, SINK_SAME);
+    assert_ok(sink_compare(s, &e, &same, NULL));
+    assert_int_equal(same, SINK_DIFFERS);
+    s3_put(s, "same", "bytes", 5, 1);
+    s3_finish(s);
+    assert_ok(sink_compare(s, &e, &same, NULL));
+    assert_int_equal(same, SINK_SAME);
+    sink_free(plain);
+    sink_free(s);
+}
+
+// A PUT whose answer was lost, and that "never replace" refuses then.
+static void an_own_object_is_recognised_by_the_look_at_it(void **state) {
+    (void)state;
+    scripted_store_settings(&scripted, "{\"conditions\":true}");
+    scripted_store_rules(&scripted, "[{\"method\":\"PUT\",\"late\":true}]");
+    struct sink *s = new_sink("AES256", true);
+    s3_put(s, "own", "bytes", 5, 1);
+    s3_finish(s);
+    assert_ok(s3_results[1]);
+    assert_int_equal(scripted_store_count(&scripted, "PUT /b/own"), 2);
+    sink_free(s);
+}
+
+static void a_copy_that_the_store_left_plain_is_not_delivered(void **state) {
+    (void)state;
+    struct object_entry copy = s3_file("copied-plain", 5);
+    struct object_origin origin = {
+        .bucket = "b", .key = (const uint8_t *)"origin", .key_len = 6, .etag = ""};
+    scripted_store_put(&scripted, "origin", "bytes", 5);
+    scripted_store_settings(&scripted, "{\"copies_plain\":true}");
+    struct sink *s = new_sink("aws:kms", false);
+    assert_ok(sink_copy(s, &copy, &origin, 2, NULL));
+    s3_finish(s);
+    assert_err(s3_results[2], ERR_UNIMPLEMENTED);
+    s3_put(s, "put", "bytes", 5, 1); // that says nothing of what is sent
+    s3_finish(s);
+    assert_ok(s3_results[1]);
+    sink_free(s);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, s3_ends_setup)
     const struct CMUnitTest tests[] = {
@@ -149,6 +231,10 @@ int main(void) {
         TEST(a_key_that_the_store_does_not_know_is_told_as_that),
         TEST(an_object_whose_key_is_gone_is_told_as_that),
         TEST(a_refusal_names_what_was_asked_for),
+        TEST(what_the_store_left_plain_is_not_delivered),
+        TEST(what_is_plain_is_not_the_same_as_what_shall_be_encrypted),
+        TEST(an_own_object_is_recognised_by_the_look_at_it),
+        TEST(a_copy_that_the_store_left_plain_is_not_delivered),
     };
     return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
 }
