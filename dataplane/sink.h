@@ -102,7 +102,8 @@ int sink_fd(const struct sink *s); // of what is being written; -1: none
 void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest);
 // The object is complete: it waits with its metadata for sink_finish_staged(). @tag comes back.
 MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);
-// Instead of begin, write and stage: the store copies the object by itself.
+// Instead of begin, write and stage: the store copies the object by itself. ERR_UNIMPLEMENTED, here
+// or when it is finished: not so as was asked; it has to be streamed.
 MUST_CHECK enum err sink_copy(struct sink *s, const struct object_entry *e,
                               const struct object_origin *origin, uint32_t tag,
                               struct failure *ret_failure);

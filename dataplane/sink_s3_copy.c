@@ -204,6 +204,12 @@ enum err sink_s3_copy(struct sink *s, const struct object_entry *e,
     }
     put->tag = tag;
     err = name_source(put, origin, ret_failure);
+    if (err == OK && p->encryption != NULL && p->encryption[0] != '\0' &&
+        p->sink.capabilities.never_replaces) {
+        // If it were left plain, it would be in the way of what comes instead.
+        err = failure_set(ret_failure, ERR_UNIMPLEMENTED, "CopyObject", put->key, put->key_len,
+                          "copies may be left plain, and could not be replaced");
+    }
     if (err == OK) {
         begin_call(p, put, "CopyObject", &put->call);
         if (sink_s3_add_wanted(p, &put->properties) != OK) {

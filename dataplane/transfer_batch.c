@@ -28,6 +28,7 @@ struct batch_object {
     uint8_t progress; // enum progress
     uint8_t attempts;
     bool accept_changed;
+    bool is_streamed; // though both ends are in one store: it cannot copy it as was asked
     uint64_t bytes;
     bool has_digest;
     struct digest digest;
@@ -39,7 +40,7 @@ struct batch {
     struct transfer_copy copy;
     struct batch_object *objects; // as many as the table has
     uint32_t n_looked_at;         // of the table
-    uint32_t *queue;              // of indices; a second attempt comes again at the end
+    uint32_t *queue;              // of indices; what is tried again comes again at the end
     uint32_t head, n_announced, tail;
     uint32_t n_staged, n_made;
     enum err sink_full; // no space: seen while staged objects were synced
@@ -118,10 +119,32 @@ static enum err object_failed(struct batch *b, uint32_t index, enum err e, struc
     return e;
 }
 
+// Is it for the store to copy?
+static bool is_copied(const struct batch *b, uint32_t index) {
+    return transfer_is_within_store(b->options) && !b->objects[index].is_streamed;
+}
+
+static void stream_instead(struct batch *b, uint32_t index, const struct failure *why) {
+    struct object_entry entry;
+    object_table_get(b->options->table, index, &entry);
+    log_event(LOG_DEBUG, "object_streamed", LOG_PATH("path", entry.path, entry.path_len),
+              LOG_FAILURE(why));
+    b->objects[index].is_streamed = true;
+}
+
 static void on_finished(void *user, uint32_t index, enum err result,
                         const struct failure *failure) {
     struct batch *b = user;
     struct batch_object *object = &b->objects[index];
+    if (result == ERR_UNIMPLEMENTED && is_copied(b, index)) {
+        object->progress = PROGRESS_NONE;
+        stream_instead(b, index, failure);
+        b->queue[b->tail++] = index;
+        return;
+    }
+    if (result == OK && is_copied(b, index)) {
+        b->options->control->no_path = PATH_WITHIN_STORE;
+    }
     if (result == OK && b->options->durability == DURABILITY_TASK) {
         object->progress = PROGRESS_MADE; // its directory is synced at the end
         b->n_made++;
@@ -362,7 +385,7 @@ static enum err copy_object(struct batch *b, uint32_t index, struct failure *ret
     if (b->objects[index].accept_changed) {
         origin.etag = "";
     }
-    o->control->path = o->control->no_path = PATH_WITHIN_STORE;
+    o->control->path = PATH_WITHIN_STORE;
     uint64_t start = clock_mono_us();
     err = sink_copy(o->sink, &e, &origin, index, ret_failure);
     o->times->write_us += clock_mono_us() - start;
@@ -377,8 +400,14 @@ static enum err copy_object(struct batch *b, uint32_t index, struct failure *ret
 static enum err move_object(struct batch *b, uint32_t index, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
     struct object_entry listed;
-    if (transfer_is_within_store(o)) {
-        return copy_object(b, index, ret_failure);
+    if (is_copied(b, index)) {
+        struct failure failure = {0};
+        enum err copy_e = copy_object(b, index, &failure);
+        if (copy_e != ERR_UNIMPLEMENTED) {
+            *ret_failure = failure;
+            return copy_e;
+        }
+        stream_instead(b, index, &failure);
     }
     object_table_get(o->table, index, &listed);
     bool any = b->objects[index].accept_changed;
@@ -445,6 +474,12 @@ static enum err run(struct batch *b, struct failure *ret_failure) {
         if (e != OK) {
             return e;
         }
+        if (b->head == b->tail && b->n_staged > 0 && transfer_is_within_store(o)) {
+            e = finish_staged(b, ret_failure); // what the store did not copy comes again
+            if (e != OK) {
+                return e;
+            }
+        }
         if (b->head == b->tail || transfer_has_to_yield(o)) {
             return OK;
         }
@@ -467,7 +502,7 @@ enum err transfer_batch(const struct transfer_options *o, struct transfer_object
                         struct failure *ret_failure) {
     uint32_t n = o->table->count;
     AUTO(auto_free) struct batch_object *objects = calloc((size_t)n + 1, sizeof(*objects));
-    AUTO(auto_free) uint32_t *queue = calloc((size_t)n * ATTEMPTS_MAX + 1, sizeof(*queue));
+    AUTO(auto_free) uint32_t *queue = calloc((size_t)n * (ATTEMPTS_MAX + 1) + 1, sizeof(*queue));
     AUTO(auto_free) struct batch *b = calloc(1, sizeof(*b));
     if (!objects || !queue || !b) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "transfer", NULL, 0, NULL);
