@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real S3 server for a test run: Ceph's RADOS Gateway with one monitor and one OSD in memory."""
+import base64
 import os
 import pathlib
 import secrets
@@ -10,7 +11,7 @@ import subprocess
 import time
 import urllib.request
 
-PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
+PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "rados", "radosgw", "radosgw-admin")
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 PATIENCE_S = 120
 
@@ -99,8 +100,10 @@ class S3Server:
     access_key = "testaccesskey"
     secret_key = "testsecretkey"
 
-    def __init__(self, directory):
+    def __init__(self, directory, kms_keys=(), storage_classes=()):
+        """kms_keys: the names of keys that it shall encrypt with. storage_classes: beside STANDARD."""
         self.directory = pathlib.Path(directory)
+        self.kms_keys, self.storage_classes = kms_keys, storage_classes
         self.ports = Ports(2)
         self.port, self.mon_port = self.ports.numbers
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -151,7 +154,8 @@ class S3Server:
             (d / name).mkdir(parents=True)
         fsid = "-".join(secrets.token_hex(n) for n in (4, 2, 2, 2, 6))
         osd = "-".join(secrets.token_hex(n) for n in (4, 2, 2, 2, 6))
-        pathlib.Path(conf).write_text(CONFIG.format(fsid=fsid, dir=d, mon_port=self.mon_port, port=self.port))
+        config = CONFIG.format(fsid=fsid, dir=d, mon_port=self.mon_port, port=self.port)
+        pathlib.Path(conf).write_text(config + self.kms_config())
         self.run("monmaptool", "--create", "--clobber", "--fsid", fsid, "--enable-all-features",
                  "--set-min-mon-release", "16", "--addv", "a", f"[v2:127.0.0.1:{self.mon_port}]", str(d / "monmap"))
         self.run("ceph-mon", "-c", conf, "--mkfs", "-i", "a", "--monmap", str(d / "monmap"))
@@ -162,8 +166,36 @@ class S3Server:
         self.until(self.osd_is_up, "the OSD")
         self.run("radosgw-admin", "-c", conf, "-n", "client.rgw", "user", "create", "--uid=test",
                  "--display-name=test", f"--access-key={self.access_key}", f"--secret-key={self.secret_key}")
+        for name in self.storage_classes:
+            self.add_storage_class(name)
         self.spawn("radosgw", "-c", conf, "-f", "-n", "client.rgw")
         self.until(self.answers, "the gateway")
+
+    def kms_config(self):
+        if not self.kms_keys:
+            return ""
+        keys = " ".join(f"{name}={base64.b64encode(secrets.token_bytes(32)).decode()}" for name in self.kms_keys)
+        return ("rgw crypt s3 kms backend = testing\nrgw crypt require ssl = false\n"
+                f"rgw crypt s3 kms encryption keys = {keys}\n")
+
+    def add_storage_class(self, name):
+        self.run("ceph", "osd", "pool", "create", self.pool_of(name), "8")
+        where = ["--placement-id=default-placement", f"--storage-class={name}"]
+        self.admin("zonegroup", "placement", "add", "--rgw-zonegroup=default", *where)
+        self.admin("zone", "placement", "add", "--rgw-zone=default", *where, f"--data-pool={self.pool_of(name)}")
+
+    def pool_of(self, storage_class):
+        return "default.rgw.buckets.data" if storage_class == "STANDARD" else f"class.{storage_class.lower()}"
+
+    def data_pools(self):
+        """Where the bytes of objects are."""
+        return [self.pool_of(name) for name in ("STANDARD", *self.storage_classes)]
+
+    def at_rest(self, pool):
+        """All that is in the pool, as it is there."""
+        file = self.directory / "pool"
+        self.run("rados", "-p", pool, "export", str(file))
+        return file.read_bytes()
 
     def admin(self, *arguments):
         return self.run("radosgw-admin", "-c", self.environment["CEPH_CONF"], "-n", "client.rgw", *arguments)

@@ -101,6 +101,7 @@ class Proxy:
     def __init__(self, upstream_port):
         self.busy = self.cut = self.flip = self.late = self.lie = 0
         self.region = None  # that requests have to be signed for; others are sent there
+        self.lose_ends = 0  # so many ends of uploads reach the server, and their answers nobody
         self.flees = False  # and find it elsewhere then
         self.redirected = 0
         self.expire_after = None  # parts; then only requests with the accepted key are served
@@ -159,6 +160,9 @@ class Proxy:
                 answer = upstream.getresponse()
                 data = answer.read()
                 upstream.close()
+                if proxy.loses_end(self.command, self.path):
+                    self.close_connection = True
+                    return
                 self.send_response_only(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("connection", "transfer-encoding", "content-length"):
@@ -213,6 +217,12 @@ class Proxy:
             self.changed.wait_for(lambda: list(self.put).index(part) < self.parts_limit)
         readable, _, _ = select.select([connection], [], [], 0)
         return not readable  # it asks nothing more before it is answered: that would be its end
+
+    def loses_end(self, method, path):
+        with self.lock:
+            loses = method == "POST" and "uploadId=" in path and self.lose_ends > 0
+            self.lose_ends -= loses
+        return loses
 
     def elsewhere(self, authorization):
         """The region that the request is sent to; None: it is right here."""
