@@ -6,8 +6,6 @@ import subprocess
 
 import pytest
 
-import trees
-
 
 def fails(cluster, status, words, *arguments):
     """The command ends with this status and an error that has all these words."""
@@ -71,43 +69,6 @@ def test_one_object_of_a_tree_that_fails(cluster):
     assert (flow["state"], flow["outcome"], flow["objects_failed"]) == ("TERMINATED", "partial", 1)
     failed = cluster.sluice("show", flow["id"], "--failed")
     assert b"f7" in failed.stdout and b"in the way" in failed.stdout and failed.returncode == 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs")
-def test_a_full_disk_at_the_destination(start, work):
-    small = work / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", small], check=True)
-    try:
-        cluster = start(volumes=[("a", "data", work / "va"), ("b", "data", small)])
-        trees.write(work / "va" / "f", 40 << 20)
-        done = cluster.sluice("cp", f"a:{work}/va/f", f"b:{small}/f")
-        assert done.returncode == 1, done.stderr
-        assert b"space" in done.stderr.lower()
-        assert os.listdir(small) == [], "nothing half-written stays"
-        tries = [line for name in cluster.agents("b") for line in cluster.log_lines(name)
-                 if line["event"] == "task_failed"]
-        assert len(tries) <= 2, "a full disk is not tried again and again"
-        cluster.stop()
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs")
-def test_a_disk_that_was_full_at_the_start_is_shared_once_it_is_not(start, work):
-    small = work / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", small], check=True)
-    try:
-        with open(small / "filler", "wb") as filler:
-            os.posix_fallocate(filler.fileno(), 0, os.statvfs(small).f_bavail * os.statvfs(small).f_frsize)
-        cluster = start(volumes=[("a", "data", work / "va"), ("b", "data", small)])
-        (work / "va" / "f").write_bytes(b"x")
-        os.unlink(small / "filler")
-        cluster.until(lambda: cluster.sluice("cp", f"a:{work}/va/f", f"b:{small}/f").returncode == 0, "a proof")
-        cluster.stop()
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
 
 
 def test_a_destination_that_is_not_writable(start, work):
