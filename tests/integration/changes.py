@@ -3,9 +3,12 @@
 import ctypes
 import os
 import select
+import struct
 
 IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
+IN_Q_OVERFLOW = 0x4000
 IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
+EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -24,6 +27,20 @@ class Changes:
 
     def __exit__(self, *_):
         os.close(self.fd)
+
+    def names(self):
+        """Of what was written to, made, or renamed to since the last call (or since this was made)."""
+        found = set()
+        while True:
+            try:
+                events = os.read(self.fd, 1 << 16)
+            except BlockingIOError:
+                return found
+            while events:
+                _, mask, _, length = EVENT.unpack_from(events)
+                assert not mask & IN_Q_OVERFLOW, "more happened than anybody saw"
+                found.add(os.fsdecode(events[EVENT.size:EVENT.size + length].rstrip(b"\0")))
+                events = events[EVENT.size + length:]
 
     def wait(self, timeout):
         """Until something changed since the last call (or since this was made), which is True, or the time is

@@ -114,16 +114,17 @@ def counted(start, work):
     """Clusters whose executors reach the sources' agents only through counting proxies."""
     closing = []
 
-    def begin(settings=None, cut_off=None):
+    def begin(settings=None, cut_off=None, sites=None, **options):
         """cut_off: this agent reaches the master through a pipe, too, which is `proxies.master`."""
-        proxies = Proxies(["a-1", "a-2"])
+        sites = sites or {"a": 2, "b": 2}
+        proxies = Proxies([f"a-{i + 1}" for i in range(sites["a"])])
         closing.append(proxies)
         settings = {**QUICK, **proxies.settings(), **(settings or {})}
         if cut_off:
             proxies.master = Pipe(lambda: Cluster.master_address(work / "cluster0"))
             closing.append(proxies.master)
             settings[f"{cut_off}.master"] = proxies.master.address
-        proxies.cluster = start(settings=settings)
+        proxies.cluster = start(sites=sites, settings=settings, **options)
         return proxies.cluster, proxies
 
     yield begin
