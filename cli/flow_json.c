@@ -177,6 +177,7 @@ json_t *flow_why_to_json(const Sluice__V1__Flow *flow) {
     fields_u64(&f, "wait_us", why->wait_us);
     fields_u64(&f, "cpu_us_source", flow->cpu_us_source);
     fields_u64(&f, "cpu_us_sink", flow->cpu_us_sink);
+    fields_set(&f, "held_up", failure_message_to_json(why->held_up));
     fields_set(&f, "error", failure_message_to_json(flow->error));
     return fields_end(&f);
 }

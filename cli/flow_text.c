@@ -240,6 +240,7 @@ void flow_print_why(const Sluice__V1__Flow *flow, FILE *out) {
     if (*why->bottleneck) {
         fprintf(out, "limited by %s\n", why->bottleneck);
     }
+    failure_print("tried again after: ", why->held_up, out);
     failure_print("held up or ended by: ", flow->error, out);
     if (sum == 0) {
         fprintf(out, "no executor has reported any work on it yet\n");

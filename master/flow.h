@@ -45,6 +45,8 @@ struct flow {
     uint64_t last_seq;
     struct failure error;
     char error_agent[PLACE_NAME_MAX]; // where it was seen; empty: here
+    struct failure held_up;           // flow_tries_again(); not stored
+    char held_up_agent[PLACE_NAME_MAX];
     // resolved when the flow begins; stored with it
     bool is_resolved;
     struct place source, sink;
@@ -138,6 +140,9 @@ void flow_set_phase(struct core *c, struct flow *f, enum flow_phase phase);
 // transaction as the task's result; this tells the log and the watchers).
 void flow_object_failed(struct core *c, struct flow *f, const uint8_t *path, size_t path_len,
                         const struct failure *why, const char *agent);
+// Something of it failed and is tried again: `why` tells, until something arrives. ERR OK: nothing.
+void flow_tries_again(struct flow *f, const struct failure *why, const char *agent);
+void flow_gets_on(struct flow *f);
 // The planner has nothing left to do: COMPLETED if no object failed, else TERMINATED, partial or
 // failed. @why: the failure that ended the flow as a whole; NULL: none.
 void flow_planned_out(struct core *c, struct flow *f, const struct failure *why);

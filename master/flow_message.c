@@ -64,6 +64,10 @@ static void add_why(const struct flow *f, struct flow_message *m) {
     m->why.wait_us = p->wait_us;
     flow_bottleneck(p, m->bottleneck, sizeof m->bottleneck);
     m->why.bottleneck = m->bottleneck;
+    if (f->held_up.err != OK && !flow_state_is_final(f->state)) {
+        failure_to_message(&f->held_up, f->held_up_agent, &m->held_up);
+        m->why.held_up = &m->held_up.message;
+    }
     m->message.why = &m->why;
 }
 

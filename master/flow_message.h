@@ -18,7 +18,7 @@ enum flow_message_parts {
 struct flow_message {
     Sluice__V1__Flow message;
     Sluice__V1__Why why;
-    struct failure_message error;
+    struct failure_message error, held_up;
     Sluice__V1__SuspensionHolder holders[4];
     char bottleneck[256];
     Sluice__V1__AgentShare *shares;

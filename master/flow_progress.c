@@ -81,6 +81,17 @@ void flow_object_failed(struct core *c, struct flow *f, const uint8_t *path, siz
     e->log_dirty = true;
 }
 
+void flow_tries_again(struct flow *f, const struct failure *why, const char *agent) {
+    if (why->err != OK) { // else it was only given back
+        f->held_up = *why;
+        snprintf(f->held_up_agent, sizeof f->held_up_agent, "%s", agent == NULL ? "" : agent);
+    }
+}
+
+void flow_gets_on(struct flow *f) {
+    f->held_up.err = OK;
+}
+
 static double weighted(double rate, uint64_t bytes, int64_t ms) {
     double now = (double)bytes * 1000.0 / (double)ms;
     double weight = (double)ms / (double)(RATE_WINDOW_MS + ms);

@@ -245,7 +245,7 @@ int64_t planner_backoff_ms(struct planner *p, uint32_t attempt, enum err why);
 // Has what failed by @why, after @attempts of them, another attempt left, and the flow's budget as
 // well? A full disk has fewer: that does not pass within the seconds that retries take.
 bool plan_may_retry(const struct plan *pl, uint32_t attempts, enum err why);
-void plan_count_retry(struct plan *pl);
+void plan_count_retry(struct plan *pl, const struct failure *why, const char *agent);
 bool plan_skips_identical(const struct plan *pl);
 bool plan_copies_within_store(const struct plan *pl); // no byte passes here: there are no digests
 bool plan_may_share_blocks(const struct plan *pl);    // of parts whose blocks are shared neither

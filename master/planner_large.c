@@ -285,7 +285,7 @@ void large_regenerate(struct work *w, struct large *l, const struct failure *why
     pl->body.exact.bytes_resent += l->row.acked_bytes;
     int64_t at_ms = planner_wall_ms(p) + planner_backoff_ms(p, l->row.attempt, why->err);
     l->row.attempt++;
-    plan_count_retry(pl);
+    plan_count_retry(pl, why, agent);
     l->row.generation++;
     l->row.acked_bytes = 0;
     l->row.next_offset = 0;

@@ -42,6 +42,7 @@ static void large_delivered(struct work *w, struct large *l, bool identical) {
     struct walk_counts add = {.objects_done = 1, .skipped = identical};
     struct task_row row = {0};
     work_count(w, &row, &add);
+    flow_gets_on(w->plan->flow);
     large_changed(w, l);
     change_large_remove(w->change, w->plan->id, l->row.object);
     l->row.state = (enum large_state)LARGE_GONE;
@@ -180,6 +181,7 @@ static void acknowledge(struct work *w, const struct outcome *o, struct large *l
     change_ack_add(w->change, &ack);
     l->row.acked_bytes += bytes;
     w->plan->body.exact.bytes_done += bytes;
+    flow_gets_on(w->plan->flow);
 }
 
 // Leases of this part that were lost: their writers may still write.
@@ -200,14 +202,14 @@ static void note_lost_writers(struct work *w, const struct outcome *o, struct la
 }
 
 static void put_rest(struct work *w, const struct outcome *o, struct large *l, uint64_t done,
-                     bool failed) {
+                     const struct failure *why) { // NULL: it was given back
     struct planner *p = w->plan->planner;
     const struct task_row *row = &o->task->row;
     uint64_t offset = o->task->spec->offset + done;
     uint64_t left = o->task->spec->length - done;
-    if (failed) {
-        plan_count_retry(w->plan);
-        int64_t at_ms = planner_wall_ms(p) + planner_backoff_ms(p, row->attempt, o->failure.err);
+    if (why != NULL) {
+        plan_count_retry(w->plan, why, o->failure_agent);
+        int64_t at_ms = planner_wall_ms(p) + planner_backoff_ms(p, row->attempt, why->err);
         // A part that gets on is not failing again.
         large_put_part(w, l, offset, left, done > 0 ? 1 : row->attempt + 1, at_ms, o->agent);
         return;
@@ -240,7 +242,7 @@ static bool part_falls_short(struct work *w, const struct outcome *o, struct lar
         large_failed(w, l, &f, o->failure_agent);
         return false;
     }
-    put_rest(w, o, l, done, failed);
+    put_rest(w, o, l, done, failed ? &f : NULL);
     return true;
 }
 

@@ -24,7 +24,7 @@ static bool give_back(struct work *w, const struct outcome *o, struct directory 
     if (again) {
         d->row.attempt += failed;
         if (failed) {
-            plan_count_retry(pl);
+            plan_count_retry(pl, &o->failure, o->failure_agent);
         }
         d->row.state = WALK_FRONTIER;
         d->restart = true;

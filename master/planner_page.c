@@ -253,7 +253,7 @@ static bool directory_failed(struct work *w, const struct page *page, struct dir
     failure_from_message(m, &f);
     if (err_retry_class(f.err) != RETRY_NEVER && plan_may_retry(pl, d->row.attempt + 1, f.err)) {
         d->row.attempt++;
-        plan_count_retry(pl);
+        plan_count_retry(pl, &f, m->agent);
         d->row.state = WALK_FRONTIER;
         d->row.task = 0;
         d->restart = true;

@@ -130,7 +130,7 @@ void work_retry(struct work *w, const struct outcome *o, bool counts) {
         t->row.not_before_ms =
             planner_wall_ms(p) + planner_backoff_ms(p, t->row.attempt, o->failure.err);
         t->row.attempt++;
-        plan_count_retry(w->plan);
+        plan_count_retry(w->plan, &o->failure, o->failure_agent);
         set_avoid(&t->row, o);
     }
     change_task_state(w->change, &t->row);
@@ -150,7 +150,8 @@ struct ending {
     struct walk_counts counts;
     struct object_table_builder again, rest;
     uint64_t again_bytes, rest_bytes;
-    enum err again_why;
+    struct failure again_why; // the last
+    const char *again_agent;
 };
 
 static void keep(struct ending *e, struct object_table_builder *b, const struct object_entry *o,
@@ -173,6 +174,7 @@ static void object_delivered(struct ending *e, const struct object_entry *o,
         return; // it counts when its metadata is set
     }
     e->counts.objects_done++;
+    flow_gets_on(e->w->plan->flow);
     if (identical && (plan_skips_identical(e->w->plan) || !e->repeats)) {
         e->counts.skipped++;
     }
@@ -205,7 +207,8 @@ static void object_failed(struct ending *e, const struct object_entry *o,
     if (out->lacks_credentials && flow_may_lack_credentials(e->w->plan->flow, f.err)) {
         keep(e, &e->rest, o, &e->rest_bytes);
     } else if (retryable && plan_may_retry(e->w->plan, out->task->row.attempt, f.err)) {
-        e->again_why = f.err;
+        e->again_why = f;
+        e->again_agent = agent;
         keep(e, &e->again, o, &e->again_bytes);
     } else if (!e->stale) {
         work_object_failed(e->w, o->id, o->path, o->path_len, &f,
@@ -257,9 +260,10 @@ static void put_again(struct ending *e, struct object_table_builder *b, uint64_t
     row.not_before_ms = 0;
     row.avoid[0] = '\0';
     if (failed) {
-        row.not_before_ms = planner_wall_ms(p) + planner_backoff_ms(p, row.attempt, e->again_why);
+        row.not_before_ms =
+            planner_wall_ms(p) + planner_backoff_ms(p, row.attempt, e->again_why.err);
         row.attempt++;
-        plan_count_retry(e->w->plan);
+        plan_count_retry(e->w->plan, &e->again_why, e->again_agent);
         set_avoid(&row, e->o);
     }
     work_add_task(e->w, &row, table);

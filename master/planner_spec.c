@@ -20,7 +20,8 @@ static uint32_t plan_retries(const struct plan *pl) {
     return limits != NULL && limits->retries > 0 ? limits->retries : usual > 0 ? usual : 5;
 }
 
-void plan_count_retry(struct plan *pl) {
+void plan_count_retry(struct plan *pl, const struct failure *why, const char *agent) {
+    flow_tries_again(pl->flow, why, agent);
     pl->body.n_retries++;
     if (pl->body.n_retries == pl->planner->core->options->retries_per_flow) {
         log_event(LOG_WARN, "retries_used_up", LOG_STR("flow", pl->id),

@@ -32,6 +32,7 @@ struct node {
     int parent; // -1: the root
     // how it goes wrong
     int fails;         // so many times, retryable
+    int full;          // so many times there is no room for a part of it
     bool fails_always; // not retryable
     bool list_fails;   // always, not retryable
     int bare;          // so many of its parts are told without digests
@@ -90,6 +91,8 @@ struct world {
     bool planned_out, abandoned, cancel, quiet, crash, dispatching;
     int n_failed, n_lists, n_pages, n_yields, n_masters, n_cleanups, n_fresh;
     uint64_t shown_done;
+    struct failure held_up;           // the last that was shown
+    uint64_t held_up_done;            // most bytes that were done by then
     uint64_t bytes_moved, bytes_bare; // bare: told without digests
     uint64_t first_batch, last_batch; // their tasks' ids, in the order in which they were planned
     uint32_t n_in_first, n_in_last;
@@ -169,6 +172,10 @@ void __wrap_flow_progressed(struct core *c, struct flow *f) {
     assert_true(f->progress.bytes_done <= f->progress.bytes_total);
     assert_true(f->progress.objects_done <= f->progress.objects_total);
     the->shown_done = f->progress.bytes_done;
+    if (f->held_up.err != OK) {
+        the->held_up = f->held_up;
+        the->held_up_done = f->progress.bytes_done;
+    }
 }
 void __wrap_flow_add_share(struct flow *f, const char *agent, uint64_t written, uint64_t read,
                            uint64_t objects);

@@ -224,6 +224,10 @@ static void large_turn(struct world *w, struct sim_agent *a, int slot) {
         e_failed = ERR_DEST_CHANGED;
     } else if (r->spec->kind == SLUICE__V1__TASK_KIND__PART && n->version != e.version.mtime_ns) {
         e_failed = ERR_SOURCE_CHANGED;
+    } else if (r->spec->kind == SLUICE__V1__TASK_KIND__PART && n->full > 0) {
+        n->full--;
+        e_failed = ERR_NO_SPACE;
+        m.retryable = true;
     } else if (n->fails > 0 || n->fails_always) {
         n->fails -= n->fails > 0;
         e_failed = ERR_PEER_LOST;

@@ -152,6 +152,29 @@ static void the_message_says_what_the_flow_is(void **state) {
     delete_flow(f);
 }
 
+static void the_message_says_why_the_flow_tries_again_until_it_has_ended(void **state) {
+    (void)state;
+    struct flow *f = new_flow();
+    struct flow_message m;
+    struct failure why;
+    (void)failure_set(&why, ERR_NO_SPACE, "write", "o", 1, NULL);
+    flow_tries_again(f, &why, "b1");
+    why.err = OK; // given back, by whom nothing is said
+    flow_tries_again(f, &why, NULL);
+    assert_ok(flow_message_init(f, FLOW_MESSAGE_BRIEF, &m));
+    assert_string_equal(m.message.why->held_up->code, "NO_SPACE");
+    assert_string_equal(m.message.why->held_up->agent, "b1");
+    assert_null(m.message.error);
+    f->state = FLOW_TERMINATED;
+    assert_ok(flow_message_init(f, FLOW_MESSAGE_BRIEF, &m));
+    assert_null(m.message.why->held_up);
+    f->state = FLOW_STARTED;
+    flow_gets_on(f);
+    assert_ok(flow_message_init(f, FLOW_MESSAGE_BRIEF, &m));
+    assert_null(m.message.why->held_up);
+    delete_flow(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_bottleneck_is_named_with_its_share),
@@ -160,6 +183,7 @@ int main(void) {
         cmocka_unit_test(shares_and_transports_add_up),
         cmocka_unit_test(a_row_gives_the_flow_again),
         cmocka_unit_test(the_message_says_what_the_flow_is),
+        cmocka_unit_test(the_message_says_why_the_flow_tries_again_until_it_has_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

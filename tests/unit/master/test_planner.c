@@ -167,6 +167,30 @@ static void what_fails_now_and_then_is_tried_again(void **state) {
     assert_int_equal(w->n_failed, 0);
 }
 
+static void why_it_is_tried_again_is_known_until_something_arrives(void **state) {
+    struct world *w = *state;
+    w->flow.source_is_contents = false;
+    node_add(w, -1, "", OBJECT_FILE, 6 * LEAF);
+    w->nodes[0].full = 3; // each of its parts waits at the same time
+    world_run(w);
+    assert_int_equal(w->nodes[0].delivered, 1);
+    assert_err(w->held_up.err, ERR_NO_SPACE);
+    assert_string_equal(w->held_up.operation, "write");
+    assert_int_equal(w->held_up_done, 0);
+    assert_err(w->flow.held_up.err, OK);
+}
+
+static void why_it_was_tried_again_is_known_if_nothing_arrives(void **state) {
+    struct world *w = *state;
+    w->flow.source_is_contents = false;
+    node_add(w, -1, "", OBJECT_FILE, 5);
+    w->nodes[0].fails = 100;
+    world_run(w);
+    assert_int_equal(w->n_failed, 1);
+    assert_err(w->flow.held_up.err, ERR_PEER_LOST);
+    assert_string_equal(w->flow.held_up.operation, "read");
+}
+
 static void what_fails_for_good_is_listed(void **state) {
     struct world *w = *state;
     small_tree(w);
@@ -349,6 +373,8 @@ int main(void) {
         TEST(a_single_file_goes_into_a_directory_that_exists),
         TEST(a_directory_without_a_slash_goes_below_the_destination),
         TEST(what_fails_now_and_then_is_tried_again),
+        TEST(why_it_is_tried_again_is_known_until_something_arrives),
+        TEST(why_it_was_tried_again_is_known_if_nothing_arrives),
         TEST(what_fails_for_good_is_listed),
         TEST(a_flow_has_a_budget_of_attempts_that_fail),
         TEST(an_unreadable_root_fails_the_flow),
