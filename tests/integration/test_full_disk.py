@@ -120,6 +120,9 @@ def test_what_was_settled_before_is_not_sent_again(small_disk, counted, work, wa
     assert disk.free_bytes() == 0
     assert not destination.exists() and len(disk.names()) == 1
 
+    cluster.until(lambda: cluster.json("why", flow)["held_up"], "the flow to say what holds it up")
+    assert b"cannot write 'f': no space left on device; free some space, then " in cluster.sluice("why", flow).stdout
+
     disk.grow(FILE_MIB + 64)
     if waits == "suspended":
         assert cluster.sluice("resume", flow).returncode == 0
