@@ -171,7 +171,10 @@ static enum err read_store(struct config_node *item, struct volume_options *v, s
                  {"credentials_file", &s->credentials.credentials_file},
                  {"ca", &s->ca_file},
                  {"proxy", &s->proxy}};
+    bool tags_digest = true;
     enum err e = config_bool(item, "anonymous", &s->credentials.is_anonymous, f);
+    e = e == OK ? config_bool(item, "digest_tag", &tags_digest, f) : e;
+    s->tags_no_digest = !tags_digest;
     for (size_t i = 0; e == OK && i < ARRAY_LEN(texts); i++) {
         e = config_string(item, texts[i].key, texts[i].value, f);
     }

@@ -135,6 +135,34 @@ static enum err part_receipts(struct run *r, struct receipt_list *ret_parts) {
     return OK;
 }
 
+// The sink is told the object's digest; where whoever put the object into the source kept one with
+// it, it has to be the same.
+static enum err check_kept_digest(struct run *r, const struct object_entry *e) {
+    struct digest ours = {0}, kept;
+    bool has = false;
+    size_t n = hash_digest_bytes(r->digest);
+    if (!r->spec->has_digest || r->spec->object_digest.len != n) {
+        return OK;
+    }
+    memcpy(ours.bytes, r->spec->object_digest.data, n);
+    sink_set_digest(r->sink, r->digest, &ours);
+    if (r->spec->source == NULL) {
+        return OK;
+    }
+    enum err err = run_open_source(r);
+    if (err == OK) {
+        err = source_kept_digest(r->source, 0, &has, &kept, &r->failure);
+    }
+    if (err != OK || !has || memcmp(kept.bytes, ours.bytes, n) == 0) {
+        return err;
+    }
+    char there[2 * HASH_MAX_BYTES + 1], here[2 * HASH_MAX_BYTES + 1];
+    hash_hex(kept.bytes, n, there);
+    hash_hex(ours.bytes, n, here);
+    return failure_set(&r->failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
+                       "what was read has %s, and it was put there with %s", here, there);
+}
+
 enum err run_finish(struct run *r) {
     struct object_entry e = {0};
     struct receipt open;
@@ -152,6 +180,11 @@ enum err run_finish(struct run *r) {
         return err;
     }
     run_temp_name(r, &e, fresh);
+    err = check_kept_digest(r, &e);
+    if (err != OK) {
+        free((struct receipt *)(uintptr_t)parts.items);
+        return err;
+    }
     err = sink_finish_large(r->sink, &e, temp, &open, &parts, r->spec->copy_to_fresh ? fresh : NULL,
                             r->durability, &r->failure);
     free((struct receipt *)(uintptr_t)parts.items);

@@ -6,6 +6,7 @@
 #include "common/hash.h"
 #include "dataplane/http.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,28 @@ bool s3_digest_from_text(enum hash_algorithm a, const char *text, struct digest 
     }
     *ret_digest = digest;
     return true;
+}
+
+bool s3_digest_tag(const char *digest_text, const char *etag, char ret_value[S3_DIGEST_TAG_MAX]) {
+    size_t n = strlen(etag);
+    for (size_t i = 0; i < n; i++) {
+        if (!isalnum((unsigned char)etag[i]) && strchr("-_.", etag[i]) == NULL) {
+            return false;
+        }
+    }
+    int len = snprintf(ret_value, S3_DIGEST_TAG_MAX, "%s/%s", digest_text, etag);
+    return n > 0 && len > 0 && len < S3_DIGEST_TAG_MAX;
+}
+
+bool s3_digest_from_tag(enum hash_algorithm a, const char *value, const char *etag,
+                        struct digest *ret_digest) {
+    char text[S3_DIGEST_TEXT_MAX];
+    const char *slash = strchr(value, '/');
+    if (slash == NULL || strcmp(slash + 1, etag) != 0 || slash - value >= S3_DIGEST_TEXT_MAX) {
+        return false;
+    }
+    snprintf(text, sizeof text, "%.*s", (int)(slash - value), value);
+    return s3_digest_from_text(a, text, ret_digest);
 }
 
 // ---- from headers ----

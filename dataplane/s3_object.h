@@ -39,9 +39,17 @@ uint64_t s3_etag_number(const char *etag);
 
 // How an object's digest (common/hash.h) is kept: "xxh3-128:HEX" or "sha256:HEX".
 #define S3_DIGEST_HEADER "x-amz-meta-sluice-digest"
-enum { S3_DIGEST_TEXT_MAX = 96 };
+enum { S3_DIGEST_TEXT_MAX = 96, S3_DIGEST_TAG_MAX = S3_DIGEST_TEXT_MAX + S3_ETAG_MAX };
 void s3_digest_text(enum hash_algorithm a, const struct digest *digest,
                     char ret_text[S3_DIGEST_TEXT_MAX]);
+// Of objects whose metadata had to be sent before it was known, as a tag, with the ETag of the
+// object that it is of, as both may be replaced by somebody else: "xxh3-128:HEX/ETAG".
+#define S3_DIGEST_TAG "sluice-digest"
+// false: the ETag has characters that are not allowed in a tag.
+bool s3_digest_tag(const char *digest_text, const char *etag, char ret_value[S3_DIGEST_TAG_MAX]);
+// false: none of this algorithm, or of another object.
+bool s3_digest_from_tag(enum hash_algorithm a, const char *value, const char *etag,
+                        struct digest *ret_digest);
 // false: none of this algorithm.
 bool s3_digest_from_text(enum hash_algorithm a, const char *text, struct digest *ret_digest);
 

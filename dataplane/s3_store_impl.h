@@ -35,7 +35,7 @@ struct s3_store {
     uint32_t next_region;
     int64_t skew_s;
     struct s3_checksum_choice checksum;
-    bool refuses_conditions;
+    bool refuses_conditions, tags_no_digest;
     struct s3_rate rate;
     struct s3_store_counts counts;
 };

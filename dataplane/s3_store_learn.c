@@ -166,6 +166,23 @@ bool s3_store_takes_conditions(struct s3_store *s) {
     return takes;
 }
 
+bool s3_store_tags_digest(struct s3_store *s) {
+    pthread_mutex_lock(&s->lock);
+    bool tags = !s->tags_no_digest;
+    pthread_mutex_unlock(&s->lock);
+    return tags;
+}
+
+void s3_store_refuse_digest_tags(struct s3_store *s, const struct failure *why) {
+    pthread_mutex_lock(&s->lock);
+    bool is_news = !s->tags_no_digest;
+    s->tags_no_digest = true;
+    pthread_mutex_unlock(&s->lock);
+    if (is_news) {
+        log_event(LOG_WARN, "s3_digest_tags_refused", LOG_STR("store", s->name), LOG_FAILURE(why));
+    }
+}
+
 uint64_t s3_store_take_us(struct s3_store *s) {
     pthread_mutex_lock(&s->lock);
     uint64_t wait_us = s3_rate_take_us(&s->rate, clock_mono_us());

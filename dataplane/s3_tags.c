@@ -126,14 +126,19 @@ static char *document(const char *tagging, size_t *ret_len) {
 
 enum err s3_tags_ensure(struct s3_client *c, const char *bucket, const void *key, size_t key_len,
                         const char *tagging, struct failure *ret_failure) {
-    AUTO(auto_free) char *has = NULL, *xml = NULL;
-    char md5[S3_CHECKSUM_SIZE];
-    size_t len = 0;
+    AUTO(auto_free) char *has = NULL;
     enum err e = s3_tags_fetch(c, bucket, key, key_len, &has, ret_failure);
     if (e != OK || (has != NULL && strcmp(has, tagging) == 0)) {
         return e;
     }
-    xml = document(tagging, &len);
+    return s3_tags_put(c, bucket, key, key_len, tagging, ret_failure);
+}
+
+enum err s3_tags_put(struct s3_client *c, const char *bucket, const void *key, size_t key_len,
+                     const char *tagging, struct failure *ret_failure) {
+    char md5[S3_CHECKSUM_SIZE];
+    size_t len = 0;
+    AUTO(auto_free) char *xml = document(tagging, &len);
     if (xml == NULL) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "PutObjectTagging", key, key_len, NULL);
     }
@@ -148,7 +153,41 @@ enum err s3_tags_ensure(struct s3_client *c, const char *bucket, const void *key
     s3_checksum_of(S3_CHECKSUM_MD5, xml, len, md5);
     s3_call_header(&call, "content-md5", md5[0] != '\0' ? md5 : NULL);
     s3_call_header(&call, "content-type", "application/xml");
-    e = s3_run(c, &call, ret_failure);
+    enum err e = s3_run(c, &call, ret_failure);
     s3_end(&call);
     return e;
+}
+
+size_t s3_tags_count(const char *tagging) {
+    size_t n = tagging != NULL && tagging[0] != '\0';
+    for (const char *at = n > 0 ? strchr(tagging, '&') : NULL; at != NULL;
+         at = strchr(at + 1, '&')) {
+        n++;
+    }
+    return n;
+}
+
+bool s3_tags_take(char *tagging, const char *key, char *ret_value, size_t cap) {
+    size_t key_len = strlen(key);
+    for (char *at = tagging; at != NULL && *at != '\0';) {
+        char *end = strchrnul(at, '&');
+        if (strncmp(at, key, key_len) != 0 || at[key_len] != '=') {
+            at = *end != '\0' ? end + 1 : end;
+            continue;
+        }
+        size_t n = (size_t)(end - at) - key_len - 1;
+        bool fits = n < cap;
+        memcpy(ret_value, at + key_len + 1, fits ? n : 0);
+        n = fits ? s3_url_decode(ret_value, n) : 0;
+        ret_value[n] = '\0';
+        if (*end == '&') {
+            memmove(at, end + 1, strlen(end + 1) + 1);
+        } else if (at > tagging) {
+            at[-1] = '\0';
+        } else {
+            at[0] = '\0';
+        }
+        return fits;
+    }
+    return false;
 }

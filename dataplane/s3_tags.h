@@ -17,5 +17,12 @@ MUST_CHECK enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const
 MUST_CHECK enum err s3_tags_ensure(struct s3_client *c, const char *bucket, const void *key,
                                    size_t key_len, const char *tagging,
                                    struct failure *ret_failure);
+// Gives it just these, whatever it has.
+MUST_CHECK enum err s3_tags_put(struct s3_client *c, const char *bucket, const void *key,
+                                size_t key_len, const char *tagging, struct failure *ret_failure);
+// Takes the tag @key out of @tagging (NULL: none). false: there is no such, or its value has more
+// than @cap - 1 bytes.
+bool s3_tags_take(char *tagging, const char *key, char *ret_value, size_t cap);
+size_t s3_tags_count(const char *tagging); // NULL: 0
 
 #endif

@@ -98,7 +98,8 @@ void *sink_room(struct sink *s, uint64_t offset, size_t *ret_cap);
 // and in sink_close_part() only if neither has told it: what was settled before can be kept.
 MUST_CHECK enum err sink_settle(struct sink *s, struct failure *ret_failure);
 int sink_fd(const struct sink *s); // of what is being written; -1: none
-// The digest of what was begun, before it is staged, for sinks that keep it with the object.
+// The digest of what was begun, before it is staged, or of a large object before it is finished:
+// for sinks that keep it with the object.
 void sink_set_digest(struct sink *s, enum hash_algorithm a, const struct digest *digest);
 // The object is complete: it waits with its metadata for sink_finish_staged(). @tag comes back.
 MUST_CHECK enum err sink_stage(struct sink *s, uint32_t tag, struct failure *ret_failure);

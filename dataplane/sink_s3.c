@@ -2,6 +2,7 @@
 #include "dataplane/sink_s3.h"
 
 #include "common/cleanup.h"
+#include "common/log.h"
 #include "dataplane/s3_encryption.h"
 #include "dataplane/s3_tags.h"
 #include "dataplane/sink_s3_impl.h"
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STAGED_MAX = 128, ZEROS_BYTES = 64 * 1024 };
+enum { STAGED_MAX = 128, ZEROS_BYTES = 64 * 1024, TAGS_MAX = 10 };
 
 enum err sink_s3_add_wanted(const struct sink_s3 *p, struct object_properties *properties) {
     const char *const wanted[][2] = {
@@ -61,6 +62,38 @@ enum err sink_s3_ensure_tags(struct sink_s3 *p, const uint8_t *key, size_t key_l
     return tagging != NULL && tagging[0] != '\0'
                ? s3_tags_ensure(p->client, p->place.bucket, key, key_len, tagging, ret_failure)
                : OK;
+}
+
+// Adds the digest to the tags that the object shall have. false: it cannot be kept so.
+static bool add_digest(struct sink_s3 *p, const char *tagging, const struct sink_s3_made *made,
+                       char **ret_tagging) {
+    char value[S3_DIGEST_TAG_MAX];
+    bool can = p->digest[0] != '\0' && made->is_proven && s3_store_tags_digest(p->store) &&
+               s3_tags_count(tagging) < TAGS_MAX && s3_digest_tag(p->digest, made->etag, value);
+    *ret_tagging = can && tagging != NULL && tagging[0] != '\0' ? strdup(tagging) : NULL;
+    if (!can || (tagging != NULL && tagging[0] != '\0' && *ret_tagging == NULL)) {
+        return false;
+    }
+    return s3_tags_add(ret_tagging, S3_DIGEST_TAG, value) == OK;
+}
+
+enum err sink_s3_finish_tags(struct sink_s3 *p, const uint8_t *key, size_t key_len,
+                             const char *tagging, const struct sink_s3_made *made,
+                             struct failure *ret_failure) {
+    AUTO(auto_free) char *all = NULL;
+    struct failure f = {0};
+    enum err e = ERR_UNIMPLEMENTED;
+    if (add_digest(p, tagging, made, &all)) {
+        e = s3_tags_put(p->client, p->place.bucket, key, key_len, all, &f);
+        if (e == ERR_DENIED || e == ERR_UNIMPLEMENTED) {
+            s3_store_refuse_digest_tags(p->store, &f);
+        } else if (e != OK) {
+            log_event(LOG_WARN, "s3_digest_not_kept", LOG_PATH("key", key, key_len),
+                      LOG_FAILURE(&f));
+        }
+    }
+    p->digest[0] = '\0';
+    return e == OK ? OK : sink_s3_ensure_tags(p, key, key_len, tagging, ret_failure);
 }
 
 void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties) {

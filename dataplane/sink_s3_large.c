@@ -307,7 +307,7 @@ static enum err check_parts(const struct s3_upload *u, uint64_t size, struct s3_
 }
 
 enum err sink_s3_check_object(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
-                              const struct s3_parts *parts, bool *ret_is_proven,
+                              const struct s3_parts *parts, struct sink_s3_made *ret_made,
                               struct failure *ret_failure) {
     struct sink_s3_found found;
     char want[S3_ETAG_MAX], crc[S3_CHECKSUM_SIZE];
@@ -333,15 +333,16 @@ enum err sink_s3_check_object(struct sink_s3 *p, const struct s3_upload *u, uint
     if (found.entry.version.size != size || is_other || (has_crc && strcmp(found.crc, crc) != 0)) {
         return dest_changed(u, "the object there is not the one that was uploaded", ret_failure);
     }
-    *ret_is_proven = is_same || has_crc;
+    ret_made->is_proven = is_same || has_crc;
+    memcpy(ret_made->etag, found.etag, sizeof ret_made->etag);
     return OK;
 }
 
 enum err sink_s3_complete(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
-                          const struct s3_parts *parts, struct failure *ret_failure) {
+                          const struct s3_parts *parts, struct sink_s3_made *ret_made,
+                          struct failure *ret_failure) {
     struct failure f = {0};
     struct sink_s3_found found;
-    bool is_proven = false;
     enum err e = OK;
     // Not every store looks at the condition: nothing may be there right before, at least.
     if (u->never_replaces && sink_s3_look(p, u->key, u->key_len, &found, NULL) == OK) {
@@ -351,10 +352,13 @@ enum err sink_s3_complete(struct sink_s3 *p, const struct s3_upload *u, uint64_t
         e = s3_upload_complete(u, parts, &f);
     }
     if (e == OK || e == ERR_NOT_FOUND) { // not there: complete already?
-        return sink_s3_check_object(p, u, size, parts, &is_proven, ret_failure);
+        bool is_now = e == OK;
+        e = sink_s3_check_object(p, u, size, parts, ret_made, ret_failure);
+        ret_made->is_proven = e == OK && (is_now || ret_made->is_proven);
+        return e;
     }
-    if (e == ERR_EXISTS && sink_s3_check_object(p, u, size, parts, &is_proven, NULL) == OK &&
-        is_proven) {
+    if (e == ERR_EXISTS && sink_s3_check_object(p, u, size, parts, ret_made, NULL) == OK &&
+        ret_made->is_proven) {
         return OK;
     }
     if (ret_failure != NULL) {
@@ -390,6 +394,7 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
     AUTO(auto_free) uint8_t *key = NULL;
     struct s3_upload u;
     struct s3_parts told = {0}, have = {0};
+    struct sink_s3_made made = {0};
     uint64_t size = e->version.size;
     struct failure f = {0};
     (void)temp;
@@ -405,16 +410,15 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
             err = check_parts(&u, size, &have, &told, &f);
         }
         if (err == OK) {
-            err = sink_s3_complete(p, &u, size, &have, &f);
+            err = sink_s3_complete(p, &u, size, &have, &made, &f);
         } else if (err == ERR_NOT_FOUND) { // complete already?
-            bool is_proven = false;
-            err = sink_s3_check_object(p, &u, size, &told, &is_proven, &f);
+            err = sink_s3_check_object(p, &u, size, &told, &made, &f);
         }
     }
     if (err == OK) {
         char tagging[RECEIPT_MAX_BYTES];
         read_tagging(open, tagging);
-        err = sink_s3_ensure_tags(p, key, u.key_len, tagging, &f);
+        err = sink_s3_finish_tags(p, key, u.key_len, tagging, &made, &f);
     }
     s3_parts_deinit(&told);
     s3_parts_deinit(&have);

@@ -201,6 +201,7 @@ enum err sink_s3_send(struct sink_s3 *p, struct s3_put *put, struct failure *ret
 // An upload that this task alone has filled.
 static enum err complete(struct sink_s3 *p, struct s3_put *put, struct failure *ret_failure) {
     enum err e = s3_chunks_flush(&put->chunks, ret_failure);
+    struct sink_s3_made made = {0};
     uint64_t sent = 0;
     for (size_t i = 0; e == OK && i < put->chunks.sent.n; i++) {
         sent += put->chunks.sent.items[i].bytes;
@@ -210,12 +211,12 @@ static enum err complete(struct sink_s3 *p, struct s3_put *put, struct failure *
                         "not all of the object was written");
     }
     if (e == OK) {
-        e = sink_s3_complete(p, put->upload, put->chunks.object_bytes, &put->chunks.sent,
+        e = sink_s3_complete(p, put->upload, put->chunks.object_bytes, &put->chunks.sent, &made,
                              ret_failure);
     }
     if (e == OK) {
-        e = sink_s3_ensure_tags(p, put->key, put->key_len,
-                                object_properties_get(&put->properties, "x-amz-tagging"),
+        e = sink_s3_finish_tags(p, put->key, put->key_len,
+                                object_properties_get(&put->properties, "x-amz-tagging"), &made,
                                 ret_failure);
     }
     if (e == OK) {

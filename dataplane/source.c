@@ -116,6 +116,13 @@ enum err source_origin(struct source *s, uint32_t index, struct object_origin *r
     return s->ops->origin ? s->ops->origin(s, index, ret_origin) : ERR_UNIMPLEMENTED;
 }
 
+enum err source_kept_digest(struct source *s, uint32_t index, bool *ret_has,
+                            struct digest *ret_digest, struct failure *ret_failure) {
+    *ret_has = false;
+    return s->ops->kept_digest ? s->ops->kept_digest(s, index, ret_has, ret_digest, ret_failure)
+                               : OK;
+}
+
 struct source_spent source_remote_spent(const struct source *s) {
     return s->ops->remote_spent ? s->ops->remote_spent(s) : (struct source_spent){0};
 }

@@ -97,6 +97,10 @@ struct object_origin {
 };
 MUST_CHECK enum err source_origin(struct source *s, uint32_t index,
                                   struct object_origin *ret_origin);
+// The digest of object @index, of the version in the table, that whoever put it there kept with it.
+// *@ret_has: false if there is none of this algorithm, or the source keeps none.
+MUST_CHECK enum err source_kept_digest(struct source *s, uint32_t index, bool *ret_has,
+                                       struct digest *ret_digest, struct failure *ret_failure);
 // What the other end spent for this source so far, in microseconds; zeros if it does not say.
 struct source_spent {
     uint64_t cpu_us;  // processor time

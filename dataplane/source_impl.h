@@ -29,6 +29,8 @@ struct source_ops {
     int (*fd)(const struct source *s);
     struct source_spent (*remote_spent)(const struct source *s);
     enum err (*origin)(struct source *s, uint32_t index, struct object_origin *ret_origin);
+    enum err (*kept_digest)(struct source *s, uint32_t index, bool *ret_has,
+                            struct digest *ret_digest, struct failure *ret_failure);
 };
 
 struct source {

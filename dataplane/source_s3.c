@@ -6,6 +6,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/s3_limits.h"
 #include "dataplane/s3_object.h"
 #include "dataplane/s3_read_proof.h"
 #include "dataplane/s3_tags.h"
@@ -231,17 +232,30 @@ static enum err found_changed(const struct fetch *f, const struct source_s3 *p,
                        "it changed after it was listed");
 }
 
-// A GET says whether there are any; a HEAD need not.
-static enum err read_tags(struct source_s3 *p, const struct fetch *f, struct failure *ret_failure) {
+// The tags of an object, and apart from them the digest that was kept as one: "" if there is none.
+static enum err fetch_tags(struct source_s3 *p, const void *key, size_t key_len, char **ret_tagging,
+                           char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
+    ret_digest[0] = '\0';
+    enum err e = s3_tags_fetch(p->client, p->place.bucket, key, key_len, ret_tagging, ret_failure);
+    if (e == OK && !s3_tags_take(*ret_tagging, S3_DIGEST_TAG, ret_digest, S3_DIGEST_TAG_MAX)) {
+        ret_digest[0] = '\0';
+    }
+    return e;
+}
+
+// A GET says whether there are any; a HEAD need not. @ret_digest as in fetch_tags().
+static enum err read_tags(struct source_s3 *p, const struct fetch *f, uint64_t size,
+                          char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
     const char *count = s3_answer_header(&f->call, "x-amz-tagging-count");
     AUTO(auto_free) char *tagging = NULL;
     bool may_have = count != NULL ? strcmp(count, "0") != 0 : !f->call.is_stream;
-    if (!p->reads_tags || !may_have) {
+    bool is_all = f->range.offset == 0 && f->range.length >= size;
+    ret_digest[0] = '\0';
+    if (!may_have || (!p->reads_tags && !(is_all && size > S3_WHOLE_MAX_BYTES))) {
         return OK;
     }
-    enum err e =
-        s3_tags_fetch(p->client, p->place.bucket, f->key, f->call.key_len, &tagging, ret_failure);
-    return e == OK && tagging != NULL
+    enum err e = fetch_tags(p, f->key, f->call.key_len, &tagging, ret_digest, ret_failure);
+    return e == OK && p->reads_tags && tagging != NULL && tagging[0] != '\0'
                ? object_properties_add(&p->properties, "x-amz-tagging", tagging)
                : e;
 }
@@ -249,10 +263,12 @@ static enum err read_tags(struct source_s3 *p, const struct fetch *f, struct fai
 // The digest that whoever put the object kept with it. The caller compares it with that of what it
 // read, which costs nothing more. Metadata may be older than the bytes: read once more, the object
 // is believed to be what its ETag says.
-static void find_digest(struct source_s3 *p, uint32_t index, struct source_found *found) {
+static void find_digest(struct source_s3 *p, uint32_t index, const char *tag,
+                        struct source_found *found) {
     const char *text = object_properties_get(&p->properties, S3_DIGEST_HEADER);
-    found->has_digest = text != NULL && !p->distrusted[index] &&
-                        s3_digest_from_text(p->digest, text, &found->digest);
+    bool has = text != NULL ? s3_digest_from_text(p->digest, text, &found->digest)
+                            : s3_digest_from_tag(p->digest, tag, p->etag, &found->digest);
+    found->has_digest = has && !p->distrusted[index];
     p->distrusted[index] = found->has_digest;
 }
 
@@ -260,6 +276,7 @@ static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *r
                     struct failure *ret_failure) {
     struct source_found found = {0};
     struct object_entry want;
+    char digest_tag[S3_DIGEST_TAG_MAX] = "";
     bool has_mtime = false;
     object_table_get(p->table, f->range.index, &want);
     enum err e = check_answer(p, f, f->range.offset, ret_failure);
@@ -273,7 +290,7 @@ static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *r
         e = failure_set(ret_failure, ERR_NO_MEMORY, "open", want.path, want.path_len, NULL);
     }
     if (e == OK) {
-        e = read_tags(p, f, ret_failure);
+        e = read_tags(p, f, found.entry.version.size, digest_tag, ret_failure);
     }
     if (e != OK) {
         return e;
@@ -289,7 +306,7 @@ static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *r
     if (p->pos > 0 || p->end < size) {
         s3_read_proof_drop(&p->proof);
     } else {
-        find_digest(p, f->range.index, &found);
+        find_digest(p, f->range.index, digest_tag, &found);
         s3_read_proof_begin(&p->proof, &f->call, p->etag, !found.has_digest);
     }
     *ret_found = found;
@@ -405,6 +422,28 @@ static enum err source_s3_origin(struct source *s, uint32_t index,
     return OK;
 }
 
+static enum err source_s3_kept_digest(struct source *s, uint32_t index, bool *ret_has,
+                                      struct digest *ret_digest, struct failure *ret_failure) {
+    struct source_s3 *p = impl(s);
+    struct object_entry e;
+    AUTO(auto_free) uint8_t *key = NULL;
+    AUTO(auto_free) char *tagging = NULL;
+    char tag[S3_DIGEST_TAG_MAX], etag[S3_ETAG_MAX];
+    size_t key_len = 0;
+    object_table_get(p->table, index, &e);
+    if (e.target_len == 0 || e.target_len >= sizeof etag) {
+        return OK; // it is not known of which version it would be
+    }
+    memcpy(etag, e.target, e.target_len);
+    etag[e.target_len] = '\0';
+    enum err err = s3_place_key(&p->place, &e, &key, &key_len, ret_failure);
+    if (err == OK) {
+        err = fetch_tags(p, key, key_len, &tagging, tag, ret_failure);
+    }
+    *ret_has = err == OK && s3_digest_from_tag(p->digest, tag, etag, ret_digest);
+    return err;
+}
+
 static void source_s3_abort(struct source *s) {
     s3_client_abort(impl(s)->client);
 }
@@ -434,6 +473,7 @@ static const struct source_ops ops = {
     .destroy = source_s3_destroy,
     .expect = source_s3_expect,
     .origin = source_s3_origin,
+    .kept_digest = source_s3_kept_digest,
 };
 
 enum err source_s3_new(const struct source_s3_options *o, struct source **ret_source,

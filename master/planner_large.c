@@ -89,8 +89,11 @@ static void put_large_task(struct work *w, const struct large_row *l, struct tas
     // From store to store, who opens it asks the source for its properties.
     bool looks = kind == SLUICE__V1__TASK_KIND__OPEN && place_is_store(&w->plan->flow->source) &&
                  place_is_store(&w->plan->flow->sink);
-    spec_set_places(w->plan, &spec, &places, stat || looks || kind == SLUICE__V1__TASK_KIND__PART,
-                    !stat);
+    // What a store keeps with the object is held against what was read.
+    bool compares = kind == SLUICE__V1__TASK_KIND__FINISH && end != NULL && end->digest.len > 0 &&
+                    place_is_store(&w->plan->flow->source);
+    bool reads = stat || looks || compares || kind == SLUICE__V1__TASK_KIND__PART;
+    spec_set_places(w->plan, &spec, &places, reads, !stat);
     spec.single = stat;
     spec.objects.data = (uint8_t *)(uintptr_t)l->entry.bytes;
     spec.objects.len = l->entry.len;

@@ -394,7 +394,10 @@ static void finish_ended(struct work *w, const struct outcome *o, struct large *
     }
     struct failure f = reason_of(o);
     bool again = f.err == ERR_DEST_CHANGED || f.err == ERR_SOURCE_CHANGED || is_sync_failure(&f);
-    if (!o->done && !again && outcome_may_retry(o)) {
+    // Not what the store was given: if it is not the way here that is to blame, once is enough.
+    bool is_corrupt = f.err == ERR_CORRUPT;
+    again = again || (is_corrupt && l->row.attempt < 2);
+    if (!o->done && !again && !is_corrupt && outcome_may_retry(o)) {
         work_retry(w, o, true);
         return;
     }

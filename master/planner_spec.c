@@ -252,6 +252,9 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
         break;
     case SLUICE__V1__TASK_KIND__FINISH:
         s.exclusive = true; // two would fight for the fresh inode
+        if (t->spec->source != NULL) {
+            s.rule = EXECUTOR_MOVE;
+        }
         break;
     default: break;
     }
