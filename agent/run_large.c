@@ -153,14 +153,7 @@ static enum err check_kept_digest(struct run *r, const struct object_entry *e) {
     if (err == OK) {
         err = source_kept_digest(r->source, 0, &has, &kept, &r->failure);
     }
-    if (err != OK || !has || memcmp(kept.bytes, ours.bytes, n) == 0) {
-        return err;
-    }
-    char there[2 * HASH_MAX_BYTES + 1], here[2 * HASH_MAX_BYTES + 1];
-    hash_hex(kept.bytes, n, there);
-    hash_hex(ours.bytes, n, here);
-    return failure_set(&r->failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
-                       "what was read has %s, and it was put there with %s", here, there);
+    return err == OK && has ? source_check_kept(r->digest, e, &ours, &kept, &r->failure) : err;
 }
 
 enum err run_finish(struct run *r) {

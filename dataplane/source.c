@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/source_impl.h"
 
+#include <string.h>
+
 const struct source_capabilities *source_capabilities(const struct source *s) {
     return &s->capabilities;
 }
@@ -121,6 +123,23 @@ enum err source_kept_digest(struct source *s, uint32_t index, bool *ret_has,
     *ret_has = false;
     return s->ops->kept_digest ? s->ops->kept_digest(s, index, ret_has, ret_digest, ret_failure)
                                : OK;
+}
+
+enum err source_check_kept(enum hash_algorithm a, const struct object_entry *e,
+                           const struct digest *ours, const struct digest *kept,
+                           struct failure *ret_failure) {
+    char here[2 * HASH_MAX_BYTES + 1], there[2 * HASH_MAX_BYTES + 1];
+    size_t n = hash_digest_bytes(a);
+    if (memcmp(ours->bytes, kept->bytes, n) == 0) {
+        return OK;
+    }
+    hash_hex(ours->bytes, n, here);
+    hash_hex(kept->bytes, n, there);
+    (void)failure_set(ret_failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
+                      "what was read has %s, and it was put there with %s", here, there);
+    failure_remedy(ret_failure, "put it there again; if it is right, remove the digest that is "
+                                "kept with it");
+    return ERR_CORRUPT;
 }
 
 struct source_spent source_remote_spent(const struct source *s) {

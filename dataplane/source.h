@@ -101,6 +101,10 @@ MUST_CHECK enum err source_origin(struct source *s, uint32_t index,
 // *@ret_has: false if there is none of this algorithm, or the source keeps none.
 MUST_CHECK enum err source_kept_digest(struct source *s, uint32_t index, bool *ret_has,
                                        struct digest *ret_digest, struct failure *ret_failure);
+// OK, or ERR_CORRUPT with both: @ours of what was read, @kept by the source.
+MUST_CHECK enum err source_check_kept(enum hash_algorithm a, const struct object_entry *e,
+                                      const struct digest *ours, const struct digest *kept,
+                                      struct failure *ret_failure);
 // What the other end spent for this source so far, in microseconds; zeros if it does not say.
 struct source_spent {
     uint64_t cpu_us;  // processor time

@@ -262,14 +262,16 @@ static enum err read_tags(struct source_s3 *p, const struct fetch *f, uint64_t s
 
 // The digest that whoever put the object kept with it. The caller compares it with that of what it
 // read, which costs nothing more. Metadata may be older than the bytes: read once more, the object
-// is believed to be what its ETag says.
+// is believed to be what its ETag says. A tag says which ETag it belongs to.
 static void find_digest(struct source_s3 *p, uint32_t index, const char *tag,
                         struct source_found *found) {
     const char *text = object_properties_get(&p->properties, S3_DIGEST_HEADER);
-    bool has = text != NULL ? s3_digest_from_text(p->digest, text, &found->digest)
-                            : s3_digest_from_tag(p->digest, tag, p->etag, &found->digest);
-    found->has_digest = has && !p->distrusted[index];
+    found->has_digest = !p->distrusted[index] && text != NULL &&
+                        s3_digest_from_text(p->digest, text, &found->digest);
     p->distrusted[index] = found->has_digest;
+    if (text == NULL) {
+        found->has_digest = s3_digest_from_tag(p->digest, tag, p->etag, &found->digest);
+    }
 }
 
 static enum err see(struct source_s3 *p, struct fetch *f, struct source_found *ret_found,

@@ -326,12 +326,9 @@ static enum err check_digests(struct batch *b, const struct source_found *found,
     object->bytes = e->version.size;
     tree_digest(o->digest, e->version.size, ours, n_ours, &object->digest);
     object->has_digest = true;
-    if (found->has_digest &&
-        memcmp(found->digest.bytes, object->digest.bytes, hash_digest_bytes(o->digest)) != 0) {
-        return failure_set(ret_failure, ERR_CORRUPT, "check digest", e->path, e->path_len,
-                           "its digest is another than the source keeps of it");
-    }
-    return OK;
+    return found->has_digest
+               ? source_check_kept(o->digest, e, &object->digest, &found->digest, ret_failure)
+               : OK;
 }
 
 static enum err begin(struct batch *b, const struct object_entry *e, struct failure *ret_failure) {

@@ -16,7 +16,8 @@ from test_s3 import (test_a_copy_within_a_store_moves_no_payload, test_a_tree_go
                      test_one_object_each_way)
 from test_s3_careful import test_a_store_keeps_what_it_has  # noqa: F401
 from test_s3_properties import (test_tags_and_the_like_reach_every_object,  # noqa: F401
-                                test_tags_are_kept_from_store_to_store)
+                                test_tags_are_kept_from_store_to_store,
+                                test_a_large_object_is_held_against_the_digest_it_was_put_with)
 
 
 @pytest.fixture(scope="module")
