@@ -243,6 +243,14 @@ static enum err fetch_tags(struct source_s3 *p, const void *key, size_t key_len,
     return e;
 }
 
+// Who may read an object need not be allowed to read its tags: then nothing is known of a digest.
+static enum err fetch_digest(struct source_s3 *p, const void *key, size_t key_len,
+                             char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
+    AUTO(auto_free) char *tagging = NULL;
+    enum err e = fetch_tags(p, key, key_len, &tagging, ret_digest, ret_failure);
+    return e == ERR_DENIED || e == ERR_NOT_FOUND || e == ERR_INVALID ? OK : e;
+}
+
 // A GET says whether there are any; a HEAD need not. @ret_digest as in fetch_tags().
 static enum err read_tags(struct source_s3 *p, const struct fetch *f, uint64_t size,
                           char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
@@ -254,8 +262,11 @@ static enum err read_tags(struct source_s3 *p, const struct fetch *f, uint64_t s
     if (!may_have || (!p->reads_tags && !(is_all && size > S3_WHOLE_MAX_BYTES))) {
         return OK;
     }
+    if (!p->reads_tags) {
+        return fetch_digest(p, f->key, f->call.key_len, ret_digest, ret_failure);
+    }
     enum err e = fetch_tags(p, f->key, f->call.key_len, &tagging, ret_digest, ret_failure);
-    return e == OK && p->reads_tags && tagging != NULL && tagging[0] != '\0'
+    return e == OK && tagging != NULL && tagging[0] != '\0'
                ? object_properties_add(&p->properties, "x-amz-tagging", tagging)
                : e;
 }
@@ -429,7 +440,6 @@ static enum err source_s3_kept_digest(struct source *s, uint32_t index, bool *re
     struct source_s3 *p = impl(s);
     struct object_entry e;
     AUTO(auto_free) uint8_t *key = NULL;
-    AUTO(auto_free) char *tagging = NULL;
     char tag[S3_DIGEST_TAG_MAX], etag[S3_ETAG_MAX];
     size_t key_len = 0;
     object_table_get(p->table, index, &e);
@@ -440,7 +450,7 @@ static enum err source_s3_kept_digest(struct source *s, uint32_t index, bool *re
     etag[e.target_len] = '\0';
     enum err err = s3_place_key(&p->place, &e, &key, &key_len, ret_failure);
     if (err == OK) {
-        err = fetch_tags(p, key, key_len, &tagging, tag, ret_failure);
+        err = fetch_digest(p, key, key_len, tag, ret_failure);
     }
     *ret_has = err == OK && s3_digest_from_tag(p->digest, tag, etag, ret_digest);
     return err;

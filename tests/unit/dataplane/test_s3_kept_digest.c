@@ -148,6 +148,10 @@ static void a_large_object_has_its_digest_as_a_tag(void **state) {
     assert_false(has_kept("b/kept", "large", "another-2", &kept));
     scripted_store_put(&scripted, "kept/plain", "bytes", 5);
     assert_false(has_kept("b/kept", "plain", NULL, &kept));
+    // Who may not read tags reads the object all the same.
+    scripted_store_rules(&scripted, "[{\"method\":\"GET\",\"in\":\"tagging=\",\"status\":403,"
+                                    "\"code\":\"AccessDenied\"}]");
+    assert_false(has_kept("b/kept", "large", NULL, &kept));
     sink_free(s);
 }
 

@@ -35,6 +35,7 @@ struct node {
     int full;          // so many times there is no room for a part of it
     bool fails_always; // not retryable
     bool list_fails;   // always, not retryable
+    int is_corrupt;    // so many times, when its end is to be finished
     int bare;          // so many of its parts are told without digests
     // what became of it
     int delivered, made, meta;

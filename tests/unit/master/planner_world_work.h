@@ -240,6 +240,10 @@ static void large_turn(struct world *w, struct sim_agent *a, int slot) {
             struct leaf *l = &n->leaves[i];
             l->synced |= l->agent == agent_index(w, a) && l->boot == a->boot;
         }
+    } else if (n->is_corrupt > 0) {
+        n->is_corrupt--;
+        e_failed = ERR_CORRUPT;
+        m.retryable = true;
     } else if (n->delivered == 0) {
         finish_turn(w, r, n, &e);
     }

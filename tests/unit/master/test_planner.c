@@ -203,6 +203,23 @@ static void what_fails_for_good_is_listed(void **state) {
     assert_int_equal(w->n_failed, 4);
 }
 
+// Its digest is another than it was put into the store with: it is read once more, and no oftener.
+static void a_large_object_that_comes_spoilt_is_read_once_more(void **state) {
+    struct world *w = *state;
+    int root = node_add(w, -1, "", OBJECT_DIRECTORY, 0);
+    int once = node_add(w, root, "once", OBJECT_FILE, 9 * LEAF);
+    int always = node_add(w, root, "always", OBJECT_FILE, 6 * LEAF);
+    w->nodes[once].is_corrupt = 1;
+    w->nodes[always].is_corrupt = 9;
+    world_run(w);
+    assert_int_equal(w->nodes[once].delivered, 1);
+    assert_int_equal(w->nodes[always].delivered, 0);
+    assert_int_equal(w->nodes[always].is_corrupt, 7);
+    assert_int_equal(w->flow.progress.objects_failed, 1);
+    assert_int_equal(w->flow.progress.bytes_resent, 9 * LEAF + 6 * LEAF);
+    assert_int_equal(w->n_temps, 0);
+}
+
 static void a_flow_has_a_budget_of_attempts_that_fail(void **state) {
     struct world *w = *state;
     small_tree(w);
@@ -376,6 +393,7 @@ int main(void) {
         TEST(why_it_is_tried_again_is_known_until_something_arrives),
         TEST(why_it_was_tried_again_is_known_if_nothing_arrives),
         TEST(what_fails_for_good_is_listed),
+        TEST(a_large_object_that_comes_spoilt_is_read_once_more),
         TEST(a_flow_has_a_budget_of_attempts_that_fail),
         TEST(an_unreadable_root_fails_the_flow),
         TEST(a_source_that_changed_begins_again),
