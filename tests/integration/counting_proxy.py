@@ -11,7 +11,8 @@ import time
 
 HEADER = struct.Struct("<IHHQQQ")
 HELLO, READ, DATA = 1, 5, 7
-LATE_BYTES = 4 << 20  # of a connection: in two sockets and between them
+# Of a connection: what two sockets may hold (net.ipv4.tcp_wmem and tcp_rmem), seen when it comes and when it passes.
+LATE_BYTES = 2 * (4 + 6) << 20
 HELLO_CLUSTER = 45  # offset of the first text of a HELLO
 
 
