@@ -85,6 +85,25 @@ enum err s3_tags_fetch(struct s3_client *c, const char *bucket, const void *key,
     return OK;
 }
 
+enum err s3_tags_fetch_apart(struct s3_client *c, const char *bucket, const void *key,
+                             size_t key_len, char **ret_tagging, char ret_digest[S3_DIGEST_TAG_MAX],
+                             struct failure *ret_failure) {
+    ret_digest[0] = '\0';
+    enum err e = s3_tags_fetch(c, bucket, key, key_len, ret_tagging, ret_failure);
+    if (e == OK && !s3_tags_take(*ret_tagging, S3_DIGEST_TAG, ret_digest, S3_DIGEST_TAG_MAX)) {
+        ret_digest[0] = '\0';
+    }
+    return e;
+}
+
+enum err s3_tags_fetch_digest(struct s3_client *c, const char *bucket, const void *key,
+                              size_t key_len, char ret_digest[S3_DIGEST_TAG_MAX],
+                              struct failure *ret_failure) {
+    AUTO(auto_free) char *tagging = NULL;
+    enum err e = s3_tags_fetch_apart(c, bucket, key, key_len, &tagging, ret_digest, ret_failure);
+    return e == ERR_DENIED || e == ERR_NOT_FOUND || e == ERR_INVALID ? OK : e;
+}
+
 // ---- setting them ----
 
 static void put_text(FILE *out, const char *text, size_t len) {

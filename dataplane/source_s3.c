@@ -232,26 +232,7 @@ static enum err found_changed(const struct fetch *f, const struct source_s3 *p,
                        "it changed after it was listed");
 }
 
-// The tags of an object, and apart from them the digest that was kept as one: "" if there is none.
-static enum err fetch_tags(struct source_s3 *p, const void *key, size_t key_len, char **ret_tagging,
-                           char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
-    ret_digest[0] = '\0';
-    enum err e = s3_tags_fetch(p->client, p->place.bucket, key, key_len, ret_tagging, ret_failure);
-    if (e == OK && !s3_tags_take(*ret_tagging, S3_DIGEST_TAG, ret_digest, S3_DIGEST_TAG_MAX)) {
-        ret_digest[0] = '\0';
-    }
-    return e;
-}
-
-// Who may read an object need not be allowed to read its tags: then nothing is known of a digest.
-static enum err fetch_digest(struct source_s3 *p, const void *key, size_t key_len,
-                             char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
-    AUTO(auto_free) char *tagging = NULL;
-    enum err e = fetch_tags(p, key, key_len, &tagging, ret_digest, ret_failure);
-    return e == ERR_DENIED || e == ERR_NOT_FOUND || e == ERR_INVALID ? OK : e;
-}
-
-// A GET says whether there are any; a HEAD need not. @ret_digest as in fetch_tags().
+// A GET says whether there are any; a HEAD need not. @ret_digest as in s3_tags.h.
 static enum err read_tags(struct source_s3 *p, const struct fetch *f, uint64_t size,
                           char ret_digest[S3_DIGEST_TAG_MAX], struct failure *ret_failure) {
     const char *count = s3_answer_header(&f->call, "x-amz-tagging-count");
@@ -263,9 +244,11 @@ static enum err read_tags(struct source_s3 *p, const struct fetch *f, uint64_t s
         return OK;
     }
     if (!p->reads_tags) {
-        return fetch_digest(p, f->key, f->call.key_len, ret_digest, ret_failure);
+        return s3_tags_fetch_digest(p->client, p->place.bucket, f->key, f->call.key_len, ret_digest,
+                                    ret_failure);
     }
-    enum err e = fetch_tags(p, f->key, f->call.key_len, &tagging, ret_digest, ret_failure);
+    enum err e = s3_tags_fetch_apart(p->client, p->place.bucket, f->key, f->call.key_len, &tagging,
+                                     ret_digest, ret_failure);
     return e == OK && tagging != NULL && tagging[0] != '\0'
                ? object_properties_add(&p->properties, "x-amz-tagging", tagging)
                : e;
@@ -450,7 +433,7 @@ static enum err source_s3_kept_digest(struct source *s, uint32_t index, bool *re
     etag[e.target_len] = '\0';
     enum err err = s3_place_key(&p->place, &e, &key, &key_len, ret_failure);
     if (err == OK) {
-        err = fetch_digest(p, key, key_len, tag, ret_failure);
+        err = s3_tags_fetch_digest(p->client, p->place.bucket, key, key_len, tag, ret_failure);
     }
     *ret_has = err == OK && s3_digest_from_tag(p->digest, tag, etag, ret_digest);
     return err;

@@ -5,7 +5,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "dataplane/transfer_copy.h"
+#include "dataplane/transfer_batch_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,200 +14,7 @@
 enum {
     WINDOW_MAX = 128, // objects announced and not yet opened
     WINDOW_LOW = 64,  // then the next are announced
-    ATTEMPTS_MAX = 2,
 };
-
-enum progress {
-    PROGRESS_NONE,
-    PROGRESS_STAGED,    // waits for the sink to finish it
-    PROGRESS_MADE,      // has its name, and waits for the sync of its directory
-    PROGRESS_IDENTICAL, // the same; its directory may still have to be synced
-};
-
-struct batch_object {
-    uint8_t progress; // enum progress
-    uint8_t attempts;
-    bool accept_changed;
-    bool is_streamed; // though both ends are in one store: it cannot copy it as was asked
-    uint64_t bytes;
-    bool has_digest;
-    struct digest digest;
-};
-
-struct batch {
-    const struct transfer_options *options;
-    struct transfer_object *results;
-    struct transfer_copy copy;
-    struct batch_object *objects; // as many as the table has
-    uint32_t n_looked_at;         // of the table
-    uint32_t *queue;              // of indices; what is tried again comes again at the end
-    uint32_t head, n_announced, tail;
-    uint32_t n_staged, n_made;
-    enum err sink_full; // no space: seen while staged objects were synced
-    struct failure sink_full_failure;
-};
-
-// Errors that the next object would meet as well.
-static bool ends_task(enum err e) {
-    switch ((int)e) { // the others are an object's own
-    case ERR_UNAUTHENTICATED:
-    case ERR_STATE:
-    case ERR_NO_MEMORY:
-    case ERR_CANCELLED:
-    case ERR_TIMEOUT:
-    case ERR_PEER_LOST:
-    case ERR_UNREACHABLE:
-    case ERR_PROTOCOL:
-    case ERR_FENCED:
-    case ERR_NO_SPACE:
-    case ERR_QUOTA:
-    case ERR_READ_ONLY:
-    case ERR_FULL:
-    case ERR_NO_VOLUME:
-    case ERR_INTERNAL: return true;
-    default: return false;
-    }
-}
-
-static bool is_no_space(enum err e) {
-    return e == ERR_NO_SPACE || e == ERR_QUOTA;
-}
-
-static void set_failed(struct batch *b, uint32_t index, enum err e, const struct failure *failure) {
-    struct transfer_object *r = &b->results[index];
-    r->outcome = TRANSFER_FAILED;
-    r->failure = *failure;
-    if (r->failure.err == OK) { // there was no memory to say more
-        struct object_entry entry;
-        object_table_get(b->options->table, index, &entry);
-        failure_set(&r->failure, e, "transfer", entry.path, entry.path_len, NULL);
-    }
-}
-
-static void set_done(struct batch *b, uint32_t index, enum transfer_outcome outcome) {
-    struct transfer_object *r = &b->results[index];
-    r->bytes = b->objects[index].bytes;
-    r->digest = b->objects[index].digest;
-    r->has_digest = b->objects[index].has_digest;
-    r->outcome = outcome;
-    atomic_fetch_add_explicit(&b->options->control->objects, 1, memory_order_relaxed);
-}
-
-// An object failed. OK: the task goes on with the next.
-static enum err object_failed(struct batch *b, uint32_t index, enum err e, struct failure *failure,
-                              struct failure *ret_failure) {
-    struct batch_object *object = &b->objects[index];
-    object->attempts++;
-    if ((e == ERR_SOURCE_CHANGED || e == ERR_CORRUPT) && object->attempts < ATTEMPTS_MAX) {
-        struct object_entry entry;
-        object_table_get(b->options->table, index, &entry);
-        log_event(LOG_WARN, "object_retried", LOG_PATH("path", entry.path, entry.path_len),
-                  LOG_FAILURE(failure));
-        object->accept_changed |= e == ERR_SOURCE_CHANGED;
-        b->queue[b->tail++] = index;
-        return OK;
-    }
-    if (!ends_task(e) || is_no_space(e)) {
-        set_failed(b, index, e, failure);
-    }
-    if (!ends_task(e)) {
-        return OK;
-    }
-    if (ret_failure) {
-        *ret_failure = *failure;
-    }
-    return e;
-}
-
-// Is it for the store to copy?
-static bool is_copied(const struct batch *b, uint32_t index) {
-    return transfer_is_within_store(b->options) && !b->objects[index].is_streamed;
-}
-
-static void stream_instead(struct batch *b, uint32_t index, const struct failure *why) {
-    struct object_entry entry;
-    object_table_get(b->options->table, index, &entry);
-    log_event(LOG_DEBUG, "object_streamed", LOG_PATH("path", entry.path, entry.path_len),
-              LOG_FAILURE(why));
-    b->objects[index].is_streamed = true;
-}
-
-static void on_finished(void *user, uint32_t index, enum err result,
-                        const struct failure *failure) {
-    struct batch *b = user;
-    struct batch_object *object = &b->objects[index];
-    if (result == ERR_UNIMPLEMENTED && is_copied(b, index)) {
-        object->progress = PROGRESS_NONE;
-        stream_instead(b, index, failure);
-        b->queue[b->tail++] = index;
-        return;
-    }
-    if (result == OK && is_copied(b, index)) {
-        b->options->control->no_path = PATH_WITHIN_STORE;
-    }
-    if (result == OK && b->options->durability == DURABILITY_TASK) {
-        object->progress = PROGRESS_MADE; // its directory is synced at the end
-        b->n_made++;
-        return;
-    }
-    object->progress = PROGRESS_NONE;
-    if (result == OK) {
-        set_done(b, index, TRANSFER_DELIVERED);
-        return;
-    }
-    set_failed(b, index, result, failure);
-    if (is_no_space(result) && b->sink_full == OK) {
-        b->sink_full = result;
-        b->sink_full_failure = b->results[index].failure;
-    }
-}
-
-// Makes what is staged visible.
-static enum err finish_staged(struct batch *b, struct failure *ret_failure) {
-    const struct transfer_options *o = b->options;
-    if (b->n_staged == 0) {
-        return OK;
-    }
-    b->n_staged = 0;
-    uint64_t start = clock_mono_us();
-    enum err e = sink_finish_staged(o->sink, o->durability, on_finished, b, ret_failure);
-    o->times->sync_us += clock_mono_us() - start;
-    if (e == OK && b->sink_full != OK) {
-        if (ret_failure) {
-            *ret_failure = b->sink_full_failure;
-        }
-        return b->sink_full;
-    }
-    return e;
-}
-
-// The rest of what is done but not reported.
-static enum err finish_all(struct batch *b, struct failure *ret_failure) {
-    const struct transfer_options *o = b->options;
-    enum err e = finish_staged(b, ret_failure);
-    if (e == ERR_FENCED || b->n_made == 0) {
-        return e;
-    }
-    enum err sync_e = OK;
-    if (o->durability != DURABILITY_NONE) {
-        uint64_t start = clock_mono_us();
-        sync_e = sink_sync_directories(o->sink, e == OK ? ret_failure : NULL);
-        o->times->sync_us += clock_mono_us() - start;
-    }
-    if (sync_e != OK) {
-        return e != OK ? e : sync_e;
-    }
-    for (uint32_t i = 0; i < o->table->count && b->n_made > 0; i++) {
-        struct batch_object *object = &b->objects[i];
-        if (object->progress == PROGRESS_MADE || object->progress == PROGRESS_IDENTICAL) {
-            set_done(b, i,
-                     object->progress == PROGRESS_MADE ? TRANSFER_DELIVERED : TRANSFER_IDENTICAL);
-            object->progress = PROGRESS_NONE;
-            b->n_made--;
-        }
-    }
-    return e;
-}
 
 static void temp_of(const struct batch *b, const struct object_entry *e,
                     char ret_temp[TEMP_NAME_SIZE]) {
@@ -266,7 +73,7 @@ static enum err look_at(struct batch *b, uint32_t index, struct failure *ret_fai
         b->n_made++;
         return OK;
     }
-    return object_failed(b, index, e, &failure, ret_failure);
+    return batch_object_failed(b, index, e, &failure, ret_failure);
 }
 
 // Fills the window and tells the source what comes.
@@ -336,7 +143,7 @@ static enum err begin(struct batch *b, const struct object_entry *e, struct fail
     temp_of(b, e, temp);
     enum err err = sink_begin(b->options->sink, e, temp, ret_failure);
     if (err == ERR_FULL && b->n_staged > 0) { // out of descriptors: staged objects hold some
-        err = finish_staged(b, ret_failure);
+        err = batch_finish_staged(b, ret_failure);
         if (err == OK) {
             err = sink_begin(b->options->sink, e, temp, ret_failure);
         }
@@ -397,14 +204,14 @@ static enum err copy_object(struct batch *b, uint32_t index, struct failure *ret
 static enum err move_object(struct batch *b, uint32_t index, struct failure *ret_failure) {
     const struct transfer_options *o = b->options;
     struct object_entry listed;
-    if (is_copied(b, index)) {
+    if (batch_is_copied(b, index)) {
         struct failure failure = {0};
         enum err copy_e = copy_object(b, index, &failure);
         if (copy_e != ERR_UNIMPLEMENTED) {
             *ret_failure = failure;
             return copy_e;
         }
-        stream_instead(b, index, &failure);
+        batch_stream_instead(b, index, &failure);
     }
     object_table_get(o->table, index, &listed);
     bool any = b->objects[index].accept_changed;
@@ -472,7 +279,7 @@ static enum err run(struct batch *b, struct failure *ret_failure) {
             return e;
         }
         if (b->head == b->tail && b->n_staged > 0 && transfer_is_within_store(o)) {
-            e = finish_staged(b, ret_failure); // what the store did not copy comes again
+            e = batch_finish_staged(b, ret_failure); // what the store did not copy comes again
             if (e != OK) {
                 return e;
             }
@@ -485,9 +292,9 @@ static enum err run(struct batch *b, struct failure *ret_failure) {
         e = move_object(b, index, &failure);
         b->head++;
         if (e != OK) {
-            e = object_failed(b, index, e, &failure, ret_failure);
+            e = batch_object_failed(b, index, e, &failure, ret_failure);
         } else if (b->n_staged >= max_staged) {
-            e = finish_staged(b, ret_failure);
+            e = batch_finish_staged(b, ret_failure);
         }
         if (e != OK) {
             return e;
@@ -499,7 +306,8 @@ enum err transfer_batch(const struct transfer_options *o, struct transfer_object
                         struct failure *ret_failure) {
     uint32_t n = o->table->count;
     AUTO(auto_free) struct batch_object *objects = calloc((size_t)n + 1, sizeof(*objects));
-    AUTO(auto_free) uint32_t *queue = calloc((size_t)n * (ATTEMPTS_MAX + 1) + 1, sizeof(*queue));
+    AUTO(auto_free)
+    uint32_t *queue = calloc((size_t)n * (BATCH_ATTEMPTS_MAX + 1) + 1, sizeof(*queue));
     AUTO(auto_free) struct batch *b = calloc(1, sizeof(*b));
     if (!objects || !queue || !b) {
         return failure_set(ret_failure, ERR_NO_MEMORY, "transfer", NULL, 0, NULL);
@@ -515,7 +323,7 @@ enum err transfer_batch(const struct transfer_options *o, struct transfer_object
     e = run(b, ret_failure);
     if (e != ERR_CANCELLED && e != ERR_FENCED) {
         // What is complete is not lost, whatever ended the task.
-        enum err finish_e = finish_all(b, e == OK ? ret_failure : NULL);
+        enum err finish_e = batch_finish_all(b, e == OK ? ret_failure : NULL);
         e = e != OK ? e : finish_e;
     }
     transfer_copy_deinit(&b->copy);
