@@ -85,7 +85,7 @@ enum err sink_s3_finish_tags(struct sink_s3 *p, const uint8_t *key, size_t key_l
     enum err e = ERR_UNIMPLEMENTED;
     if (add_digest(p, tagging, made, &all)) {
         e = s3_tags_put(p->client, p->place.bucket, key, key_len, all, &f);
-        if (e == ERR_DENIED || e == ERR_UNIMPLEMENTED) {
+        if (e == ERR_DENIED || e == ERR_UNIMPLEMENTED || e == ERR_INVALID) {
             s3_store_refuse_digest_tags(p->store, &f);
         } else if (e != OK) {
             log_event(LOG_WARN, "s3_digest_not_kept", LOG_PATH("key", key, key_len),
