@@ -135,9 +135,9 @@ static enum err part_receipts(struct run *r, struct receipt_list *ret_parts) {
     return OK;
 }
 
-// The sink is told the object's digest; where whoever put the object into the source kept one with
-// it, it has to be the same.
-static enum err check_kept_digest(struct run *r, const struct object_entry *e) {
+// The object's digest, for what is kept with it; where whoever put it into the source kept one too,
+// it has to be the same.
+static enum err use_digest(struct run *r, const struct object_entry *e) {
     struct digest ours = {0}, kept;
     bool has = false;
     size_t n = hash_digest_bytes(r->digest);
@@ -146,12 +146,12 @@ static enum err check_kept_digest(struct run *r, const struct object_entry *e) {
     }
     memcpy(ours.bytes, r->spec->object_digest.data, n);
     sink_set_digest(r->sink, r->digest, &ours);
-    if (r->spec->source == NULL) {
-        return OK;
-    }
-    enum err err = run_open_source(r);
-    if (err == OK) {
-        err = source_kept_digest(r->source, 0, &has, &kept, &r->failure);
+    enum err err = OK;
+    if (r->spec->source != NULL) {
+        err = run_open_source(r);
+        if (err == OK) {
+            err = source_kept_digest(r->source, 0, &has, &kept, &r->failure);
+        }
     }
     return err == OK && has ? source_check_kept(r->digest, e, &ours, &kept, &r->failure) : err;
 }
@@ -164,6 +164,9 @@ enum err run_finish(struct run *r) {
     if (err == OK) {
         err = run_open_receipt(r, &open);
     }
+    if (err == OK) {
+        err = use_digest(r, &e);
+    }
     if (err != OK) {
         return err;
     }
@@ -173,11 +176,6 @@ enum err run_finish(struct run *r) {
         return err;
     }
     run_temp_name(r, &e, fresh);
-    err = check_kept_digest(r, &e);
-    if (err != OK) {
-        free((struct receipt *)(uintptr_t)parts.items);
-        return err;
-    }
     err = sink_finish_large(r->sink, &e, temp, &open, &parts, r->spec->copy_to_fresh ? fresh : NULL,
                             r->durability, &r->failure);
     free((struct receipt *)(uintptr_t)parts.items);

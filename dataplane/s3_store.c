@@ -97,7 +97,6 @@ static enum err find_endpoint(struct s3_store *s, const struct s3_store_options 
 static enum err set_checksum(struct s3_store *s, const struct s3_store_options *o,
                              struct failure *ret_failure) {
     s->payload = o->payload;
-    s->tags_no_digest = o->tags_no_digest;
     if (o->checksum == NULL) {
         return OK;
     }
@@ -114,6 +113,7 @@ enum err s3_store_new(const struct s3_store_options *o, struct s3_store **ret_st
         return no_memory(ret_failure);
     }
     pthread_mutex_init(&s->lock, NULL);
+    s->tags_no_digest = o->tags_no_digest;
     buffer_stock_init(&s->buffers, S3_CHUNK_LEAST_BYTES);
     enum err e = keep_options(s, o) ? OK : no_memory(ret_failure);
     if (e == OK && find_region(s, o) != OK) {

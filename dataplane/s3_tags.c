@@ -100,8 +100,15 @@ enum err s3_tags_fetch_digest(struct s3_client *c, const char *bucket, const voi
                               size_t key_len, char ret_digest[S3_DIGEST_TAG_MAX],
                               struct failure *ret_failure) {
     AUTO(auto_free) char *tagging = NULL;
-    enum err e = s3_tags_fetch_apart(c, bucket, key, key_len, &tagging, ret_digest, ret_failure);
-    return e == ERR_DENIED || e == ERR_NOT_FOUND || e == ERR_INVALID ? OK : e;
+    struct failure f = {0};
+    enum err e = s3_tags_fetch_apart(c, bucket, key, key_len, &tagging, ret_digest, &f);
+    if (e == ERR_DENIED || e == ERR_NOT_FOUND || e == ERR_INVALID) {
+        return OK;
+    }
+    if (e != OK && ret_failure != NULL) {
+        *ret_failure = f;
+    }
+    return e;
 }
 
 // ---- setting them ----

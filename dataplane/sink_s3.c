@@ -64,36 +64,40 @@ enum err sink_s3_ensure_tags(struct sink_s3 *p, const uint8_t *key, size_t key_l
                : OK;
 }
 
-// Adds the digest to the tags that the object shall have. false: it cannot be kept so.
-static bool add_digest(struct sink_s3 *p, const char *tagging, const struct sink_s3_made *made,
-                       char **ret_tagging) {
+// The tags that the object shall have, and its digest; free() them. NULL: it cannot be kept so.
+static char *tags_with_digest(struct sink_s3 *p, const char *tagging,
+                              const struct sink_s3_made *made) {
     char value[S3_DIGEST_TAG_MAX];
-    bool can = p->digest[0] != '\0' && made->is_proven && s3_store_tags_digest(p->store) &&
-               s3_tags_count(tagging) < TAGS_MAX && s3_digest_tag(p->digest, made->etag, value);
-    *ret_tagging = can && tagging != NULL && tagging[0] != '\0' ? strdup(tagging) : NULL;
-    if (!can || (tagging != NULL && tagging[0] != '\0' && *ret_tagging == NULL)) {
-        return false;
+    if (p->digest[0] == '\0' || !made->is_proven || !s3_store_tags_digest(p->store) ||
+        s3_tags_count(tagging) >= TAGS_MAX || !s3_digest_tag(p->digest, made->etag, value)) {
+        return NULL;
     }
-    return s3_tags_add(ret_tagging, S3_DIGEST_TAG, value) == OK;
+    char *all = strdup(tagging != NULL ? tagging : "");
+    if (all != NULL && s3_tags_add(&all, S3_DIGEST_TAG, value) != OK) {
+        free(take_ptr(all));
+    }
+    return all;
 }
 
 enum err sink_s3_finish_tags(struct sink_s3 *p, const uint8_t *key, size_t key_len,
                              const char *tagging, const struct sink_s3_made *made,
                              struct failure *ret_failure) {
-    AUTO(auto_free) char *all = NULL;
-    struct failure f = {0};
-    enum err e = ERR_UNIMPLEMENTED;
-    if (add_digest(p, tagging, made, &all)) {
-        e = s3_tags_put(p->client, p->place.bucket, key, key_len, all, &f);
-        if (e == ERR_DENIED || e == ERR_UNIMPLEMENTED || e == ERR_INVALID) {
-            s3_store_refuse_digest_tags(p->store, &f);
-        } else if (e != OK) {
-            log_event(LOG_WARN, "s3_digest_not_kept", LOG_PATH("key", key, key_len),
-                      LOG_FAILURE(&f));
-        }
-    }
+    AUTO(auto_free) char *all = tags_with_digest(p, tagging, made);
     p->digest[0] = '\0';
-    return e == OK ? OK : sink_s3_ensure_tags(p, key, key_len, tagging, ret_failure);
+    if (all == NULL) {
+        return sink_s3_ensure_tags(p, key, key_len, tagging, ret_failure);
+    }
+    struct failure f = {0};
+    enum err e = s3_tags_put(p->client, p->place.bucket, key, key_len, all, &f);
+    if (e == OK) {
+        return OK;
+    }
+    if (e == ERR_UNIMPLEMENTED || e == ERR_INVALID) { // else another flow's keys may be allowed to
+        s3_store_refuse_digest_tags(p->store, &f);
+    } else {
+        log_event(LOG_WARN, "s3_digest_not_kept", LOG_PATH("key", key, key_len), LOG_FAILURE(&f));
+    }
+    return sink_s3_ensure_tags(p, key, key_len, tagging, ret_failure);
 }
 
 void sink_s3_put_properties(struct s3_call *call, const struct object_properties *properties) {

@@ -64,7 +64,11 @@ void sink_s3_put_properties(struct s3_call *call, const struct object_properties
 // After what a store may have passed over: @tagging (NULL, "": none).
 MUST_CHECK enum err sink_s3_ensure_tags(struct sink_s3 *p, const uint8_t *key, size_t key_len,
                                         const char *tagging, struct failure *ret_failure);
-struct sink_s3_made;
+// What an upload has made.
+struct sink_s3_made {
+    bool is_proven; // its checksum says that it is this upload's, or its ETag
+    char etag[S3_ETAG_MAX];
+};
 // After an upload: the tags @tagging, as above, and the object's digest as one more, if that is
 // known. An object without it is no failure.
 MUST_CHECK enum err sink_s3_finish_tags(struct sink_s3 *p, const uint8_t *key, size_t key_len,
@@ -129,10 +133,6 @@ enum err sink_s3_finish_large(struct sink *s, const struct object_entry *e, cons
 enum err sink_s3_abort_large(struct sink *s, const struct object_entry *e, const char *temp,
                              const struct receipt *open, struct failure *ret_failure);
 void sink_s3_end_part(struct sink_s3 *p);
-struct sink_s3_made {
-    bool is_proven; // its checksum says that it is this upload's, or its ETag
-    char etag[S3_ETAG_MAX];
-};
 // Completes the upload. Recognises its own work, if the answer of an earlier attempt was lost.
 MUST_CHECK enum err sink_s3_complete(struct sink_s3 *p, const struct s3_upload *u, uint64_t size,
                                      const struct s3_parts *parts, struct sink_s3_made *ret_made,
