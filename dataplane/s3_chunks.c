@@ -75,9 +75,6 @@ static enum err settle(struct s3_chunks *c, struct failure *ret_failure) {
     if (e == OK && !s3_etag_copy(s3_answer_header(&c->call, "etag"), c->part.etag)) {
         e = fail(c, ERR_PROTOCOL, "the store's answer has no sensible ETag", ret_failure);
     }
-    if (s3_checksum_is_amz(c->upload->checksum)) {
-        memcpy(c->part.checksum, c->call.checksum_text, sizeof c->part.checksum);
-    }
     if (e == OK && s3_parts_put(&c->sent, &c->part) != OK) {
         e = fail(c, ERR_NO_MEMORY, NULL, ret_failure);
     }
@@ -85,7 +82,7 @@ static enum err settle(struct s3_chunks *c, struct failure *ret_failure) {
     return e;
 }
 
-// Of what was filled.
+// Of what was filled; "": the upload has none.
 static void checksum_of(const struct s3_chunks *c, char ret_text[S3_CHECKSUM_SIZE]) {
     if (s3_checksum_is_crc(c->crc.kind)) {
         s3_crc_text(&c->crc, ret_text);
@@ -101,15 +98,13 @@ static void begin_next(struct s3_chunks *c) {
 }
 
 // Has the store just these bytes as this part?
-static bool is_known(const struct s3_chunks *c, uint32_t number) {
-    const struct s3_part *known = s3_parts_find(&c->known, number);
+static bool is_known(const struct s3_chunks *c, const struct s3_part *part) {
+    const struct s3_part *known = s3_parts_find(&c->known, part->number);
     if (known == NULL || known->bytes != c->len) {
         return false;
     }
     if (known->checksum[0] != '\0') {
-        char checksum[S3_CHECKSUM_SIZE];
-        checksum_of(c, checksum);
-        return strcmp(checksum, known->checksum) == 0;
+        return strcmp(part->checksum, known->checksum) == 0;
     }
     if (!s3_etag_is_md5(known->etag)) {
         return false;
@@ -131,27 +126,24 @@ static bool is_known(const struct s3_chunks *c, uint32_t number) {
 
 // Sends what was filled, as soon as what was sent before is there.
 static enum err send_filled(struct s3_chunks *c, struct failure *ret_failure) {
-    uint32_t number = number_of(c, c->start);
     enum err e = settle(c, ret_failure);
     if (e != OK) {
         return e;
     }
-    if (is_known(c, number)) {
-        if (s3_parts_put(&c->sent, s3_parts_find(&c->known, number)) != OK) {
+    c->part = (struct s3_part){.number = number_of(c, c->start), .bytes = c->len};
+    checksum_of(c, c->part.checksum);
+    if (is_known(c, &c->part)) {
+        if (s3_parts_put(&c->sent, s3_parts_find(&c->known, c->part.number)) != OK) {
             return fail(c, ERR_NO_MEMORY, NULL, ret_failure);
         }
         c->bytes_recognised += c->len;
         begin_next(c);
         return OK;
     }
-    c->part = (struct s3_part){.number = number, .bytes = c->len};
-    if (s3_checksum_is_crc(c->crc.kind)) {
-        s3_crc_text(&c->crc, c->part.checksum);
-    }
     uint8_t *sent = c->sending;
     c->sending = c->filling;
     c->filling = sent;
-    s3_part_query(c->upload, number, c->query);
+    s3_part_query(c->upload, c->part.number, c->query);
     c->call = (struct s3_call){
         .operation = "UploadPart",
         .method = "PUT",

@@ -393,10 +393,10 @@ static void finish_ended(struct work *w, const struct outcome *o, struct large *
         return;
     }
     struct failure f = reason_of(o);
-    bool again = f.err == ERR_DEST_CHANGED || f.err == ERR_SOURCE_CHANGED || is_sync_failure(&f);
-    // Not what the store was given: if it is not the way here that is to blame, once is enough.
+    // What is not what the store was given is read once more, in case the way here is to blame.
     bool is_corrupt = f.err == ERR_CORRUPT;
-    again = again || (is_corrupt && l->row.attempt < 2);
+    bool again = f.err == ERR_DEST_CHANGED || f.err == ERR_SOURCE_CHANGED || is_sync_failure(&f) ||
+                 (is_corrupt && l->row.attempt == 1);
     if (!o->done && !again && !is_corrupt && outcome_may_retry(o)) {
         work_retry(w, o, true);
         return;

@@ -251,8 +251,8 @@ void scheduler_task_of(const struct planned_task *t, struct scheduler_task *ret_
         }
         break;
     case SLUICE__V1__TASK_KIND__FINISH:
-        s.exclusive = true; // two would fight for the fresh inode
-        if (t->spec->source != NULL) {
+        s.exclusive = true;            // two would fight for the fresh inode
+        if (t->spec->source != NULL) { // a store, which is asked for its digest
             s.rule = EXECUTOR_MOVE;
         }
         break;

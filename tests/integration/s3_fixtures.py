@@ -16,16 +16,21 @@ from s3_tools import Proxy, S3Client
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def server():
+def serve(**options):
+    """What a fixture that is a server yields from."""
     missing = s3_server.missing()
     if missing:
         pytest.skip("no S3 server: " + ", ".join(missing) + " missing (packages radosgw, ceph-mon, ceph-osd)")
     directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-s3-"))
-    made = s3_server.S3Server(directory / "ceph")
+    made = s3_server.S3Server(directory / "ceph", **options)
     yield made
     made.stop()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server():
+    yield from serve()
 
 
 @pytest.fixture

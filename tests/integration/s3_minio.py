@@ -4,21 +4,13 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 
-import s3_versity
+import go_server
 from s3_server import Ports
-
-HERE = pathlib.Path(__file__).resolve().parent
 
 
 def find():
-    """(path, why it is missing)"""
-    done = subprocess.run([HERE.parent / "lib" / "minio", "--find"], capture_output=True, text=True, check=False)
-    text = done.stdout.strip()
-    return (text, None) if done.returncode == 0 else (None, text)
+    return go_server.find("minio")
 
 
 class MinioServer:
@@ -38,21 +30,10 @@ class MinioServer:
                 env={**os.environ, "MINIO_ROOT_USER": self.access_key, "MINIO_ROOT_PASSWORD": self.secret_key,
                      "MINIO_BROWSER": "off", "MINIO_UPDATE": "off", "MINIO_CI_CD": "1", "GOMAXPROCS": "2"})
         try:
-            self.until_answers()
+            go_server.until_answers(f"{self.endpoint}/minio/health/ready", [self.process])
         except BaseException:
             self.stop()
             raise
-
-    def until_answers(self):
-        deadline = time.monotonic() + s3_versity.PATIENCE_S
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.endpoint}/minio/health/ready", timeout=5).close()
-                return
-            except (urllib.error.HTTPError, OSError):
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise
-            time.sleep(0.1)
 
     def stop(self):
         if self.process.poll() is None:

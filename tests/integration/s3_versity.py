@@ -5,21 +5,13 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 
+import go_server
 from s3_server import Ports
-
-HERE = pathlib.Path(__file__).resolve().parent
-PATIENCE_S = 60
 
 
 def find():
-    """(path, why it is missing)"""
-    done = subprocess.run([HERE.parent / "lib" / "versitygw", "--find"], capture_output=True, text=True, check=False)
-    text = done.stdout.strip()
-    return (text, None) if done.returncode == 0 else (None, text)
+    return go_server.find("versitygw")
 
 
 class VersityServer:
@@ -41,7 +33,7 @@ class VersityServer:
         try:
             self.spawn(self.port)
             self.spawn(self.tls_port, "--cert", self.certificate, "--key", self.directory / "server.key")
-            self.until_answers()
+            go_server.until_answers(self.endpoint, self.processes)
         except BaseException:
             self.stop()
             raise
@@ -53,20 +45,6 @@ class VersityServer:
                  "--region", "us-east-1", "--quiet", *options, "posix", self.directory / "buckets"],
                 stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, "GOMAXPROCS": "2"}))
-
-    def until_answers(self):
-        """By asking again and again: it tells nobody when it begins to listen."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                urllib.request.urlopen(self.endpoint, timeout=5).close()
-                return
-            except urllib.error.HTTPError:
-                return  # a refusal is an answer
-            except OSError:
-                if time.monotonic() > deadline or any(p.poll() is not None for p in self.processes):
-                    raise
-            time.sleep(0.1)
 
     def collect(self):
         """What was deleted is gone at once."""

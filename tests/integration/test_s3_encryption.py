@@ -3,15 +3,11 @@
 the server does otherwise."""
 import json
 import os
-import pathlib
-import shutil
 import signal
-import tempfile
 
 import pytest
 
-import s3_server
-from s3_fixtures import (MIB, assert_store_has, begin, buckets, compare_files, make_tree, proxy, s3)  # noqa: F401
+from s3_fixtures import (MIB, assert_store_has, begin, buckets, compare_files, make_tree, proxy, s3, serve)  # noqa: F401
 
 CHUNK = 16 * MIB
 SLOTS = 2
@@ -23,14 +19,7 @@ WAYS = {"kms": KMS, "cold": COLD, "both": KMS + COLD}
 
 @pytest.fixture(scope="module")
 def server():
-    missing = s3_server.missing()
-    if missing:
-        pytest.skip("no S3 server: " + ", ".join(missing) + " missing (packages radosgw, ceph-mon, ceph-osd)")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-s3-"))
-    made = s3_server.S3Server(directory / "ceph", kms_keys=("first", "second"), storage_classes=("COLD",))
-    yield made
-    made.stop()
-    shutil.rmtree(directory, ignore_errors=True)
+    yield from serve(kms_keys=("first", "second"), storage_classes=("COLD",))
 
 
 def make_text_tree(root):
