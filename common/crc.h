@@ -16,8 +16,13 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t len);
 uint64_t crc64nvme_join(uint64_t first, uint64_t second, uint64_t second_bytes);
 uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes);
 
-// The same without any special instruction: for tests, and for processors without them.
-uint64_t crc64nvme_plain(uint64_t crc, const void *bytes, size_t len);
-uint32_t crc32c_plain(uint32_t crc, const void *bytes, size_t len);
+// The same in a certain way, or the next best one that this processor has: for tests.
+enum crc_way {
+    CRC_BY_TABLES, // any processor
+    CRC_BY_BLOCKS, // carry-less multiplication
+    CRC_BY_PAIRS,  // two of them in one instruction
+};
+uint64_t crc64nvme_by(enum crc_way way, uint64_t crc, const void *bytes, size_t len);
+uint32_t crc32c_by(enum crc_way way, uint32_t crc, const void *bytes, size_t len);
 
 #endif

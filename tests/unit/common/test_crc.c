@@ -31,8 +31,12 @@ static void special_instructions_change_nothing(void **state) {
     }
     for (size_t len = 0; len <= MOST; len++) {
         const uint8_t *at = bytes + len % 16; // aligned or not
-        assert_true(crc64nvme(len, at, len) == crc64nvme_plain(len, at, len));
-        assert_int_equal(crc32c((uint32_t)len, at, len), crc32c_plain((uint32_t)len, at, len));
+        uint64_t wide = crc64nvme_by(CRC_BY_TABLES, len, at, len);
+        uint32_t narrow = crc32c_by(CRC_BY_TABLES, (uint32_t)len, at, len);
+        for (enum crc_way way = CRC_BY_BLOCKS; way <= CRC_BY_PAIRS; way++) {
+            assert_true(crc64nvme_by(way, len, at, len) == wide);
+            assert_int_equal(crc32c_by(way, (uint32_t)len, at, len), narrow);
+        }
     }
 }
 
