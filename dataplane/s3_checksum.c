@@ -125,11 +125,35 @@ void s3_crc_text(const struct s3_crc *c, char ret_text[S3_CHECKSUM_SIZE]) {
 
 // ---- what is tried ----
 
+static const enum s3_checksum order[] = {
+    S3_CHECKSUM_FIRST,
+    S3_CHECKSUM_CRC64NVME,
+    S3_CHECKSUM_SHA256,
+    S3_CHECKSUM_NONE,
+};
+
+static size_t place_of(enum s3_checksum c) {
+    size_t at = 0;
+    while (at < ARRAY_LEN(order) - 1 && order[at] != c) {
+        at++;
+    }
+    return at;
+}
+
+enum s3_checksum s3_checksum_next(enum s3_checksum tried) {
+    size_t at = place_of(tried);
+    return at + 1 < ARRAY_LEN(order) ? order[at + 1] : S3_CHECKSUM_NONE;
+}
+
+bool s3_checksum_comes_after(enum s3_checksum c, enum s3_checksum other) {
+    return place_of(c) > place_of(other);
+}
+
 bool s3_checksum_choice_learn(struct s3_checksum_choice *c, enum s3_checksum tried, bool is_taken) {
-    if (c->is_settled || tried < c->now || !s3_checksum_is_amz(tried)) {
+    if (c->is_settled || !s3_checksum_is_amz(tried) || s3_checksum_comes_after(c->now, tried)) {
         return false; // the answer to a request from before
     }
-    c->now = is_taken ? tried : tried + 1;
+    c->now = is_taken ? tried : s3_checksum_next(tried);
     c->is_settled = is_taken || c->now == S3_CHECKSUM_NONE;
     return c->is_settled;
 }

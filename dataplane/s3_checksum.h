@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// In the order in which they are tried, but for the last.
+// The values are kept in receipts.
 enum s3_checksum {
     S3_CHECKSUM_CRC64NVME,
     S3_CHECKSUM_CRC32C,
@@ -48,10 +48,14 @@ void s3_crc_text(const struct s3_crc *c, char ret_text[S3_CHECKSUM_SIZE]);
 
 // ---- what is tried ----
 
+// CRC32C first, then CRC64NVME, SHA256, NONE: see docs/decisions/0007-s3-checksums.md.
 struct s3_checksum_choice {
-    enum s3_checksum now;
+    enum s3_checksum now; // at first S3_CHECKSUM_FIRST
     bool is_settled;
 };
+#define S3_CHECKSUM_FIRST S3_CHECKSUM_CRC32C
+enum s3_checksum s3_checksum_next(enum s3_checksum tried);
+bool s3_checksum_comes_after(enum s3_checksum c, enum s3_checksum other);
 // A store's answer to a request with @tried: @is_taken, or it was refused or ignored. true: the
 // choice is settled by it.
 bool s3_checksum_choice_learn(struct s3_checksum_choice *c, enum s3_checksum tried, bool is_taken);

@@ -202,8 +202,9 @@ static bool is_proven_otherwise(struct s3_client *c, struct s3_call *call,
         !is_refusal || !s3_store_is_trying(c->store) || !s3_checksum_is_amz(call->proof.checksum)) {
         return false;
     }
+    enum s3_checksum tried = call->proof.checksum;
     call->proof.checksum =
-        now.checksum > call->proof.checksum ? now.checksum : call->proof.checksum + 1;
+        s3_checksum_comes_after(now.checksum, tried) ? now.checksum : s3_checksum_next(tried);
     s3_prove(call);
     return true;
 }

@@ -97,6 +97,7 @@ static enum err find_endpoint(struct s3_store *s, const struct s3_store_options 
 static enum err set_checksum(struct s3_store *s, const struct s3_store_options *o,
                              struct failure *ret_failure) {
     s->payload = o->payload;
+    s->checksum.now = S3_CHECKSUM_FIRST;
     if (o->checksum == NULL) {
         return OK;
     }

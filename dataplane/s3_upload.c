@@ -155,7 +155,7 @@ enum err s3_upload_create(struct s3_upload *u, const struct object_properties *p
     struct s3_store *store = s3_client_store(u->client);
     struct s3_proof p;
     s3_store_proof(store, &p);
-    for (enum s3_checksum c = p.checksum;; c++) {
+    for (enum s3_checksum c = p.checksum;; c = s3_checksum_next(c)) {
         struct failure f = {0};
         enum err e = create(u, properties, c, &f);
         bool is_refusal = (e == ERR_INVALID || e == ERR_UNIMPLEMENTED) && u->id[0] == '\0';

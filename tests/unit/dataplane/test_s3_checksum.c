@@ -58,34 +58,34 @@ static enum err get(const char *path, size_t len) {
 static void a_store_that_answers_with_a_checksum_gets_it_from_then_on(void **state) {
     (void)state;
     scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\",\"crc32c\"]}");
-    assert_proof(S3_CHECKSUM_CRC64NVME, true, false);
+    assert_proof(S3_CHECKSUM_CRC32C, true, false);
     assert_ok(put("one", "123456789", 9));
-    assert_proof(S3_CHECKSUM_CRC64NVME, true, true);
-    assert_sent("PUT /b/one", "x-amz-checksum-crc64nvme", "rosUhgp5mIg=");
+    assert_proof(S3_CHECKSUM_CRC32C, true, true);
+    assert_sent("PUT /b/one", "x-amz-checksum-crc32c", "4waSgw==");
     assert_ok(put("empty", "", 0));
-    assert_sent("PUT /b/empty", "x-amz-checksum-crc64nvme", "AAAAAAAAAAA=");
+    assert_sent("PUT /b/empty", "x-amz-checksum-crc32c", "AAAAAA==");
 }
 
 static void where_one_is_ignored_the_next_is_tried(void **state) {
     (void)state;
     assert_ok(put("ignored", "x", 1));
-    assert_proof(S3_CHECKSUM_CRC32C, true, false);
+    assert_proof(S3_CHECKSUM_CRC64NVME, true, false);
     assert_ok(put("ignored", "x", 1));
     assert_proof(S3_CHECKSUM_SHA256, true, false);
     assert_ok(put("ignored", "x", 1));
     assert_proof(S3_CHECKSUM_NONE, true, true); // and the payload stays signed
     assert_ok(put("ignored", "x", 1));
-    assert_sent("PUT /b/ignored", "x-amz-checksum-crc64nvme", NULL);
+    assert_sent("PUT /b/ignored", "x-amz-checksum-crc32c", NULL);
     assert_sent("PUT /b/ignored", "x-amz-content-sha256",
                 "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881");
 }
 
 static void where_one_is_refused_the_next_is_tried_at_once(void **state) {
     (void)state;
-    scripted_store_settings(&scripted, "{\"checksums\":[\"crc32c\"],\"refuses\":true}");
+    scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\"],\"refuses\":true}");
     assert_ok(put("refused", "123456789", 9));
-    assert_proof(S3_CHECKSUM_CRC32C, true, true);
-    assert_sent("PUT /b/refused", "x-amz-checksum-crc32c", "4waSgw==");
+    assert_proof(S3_CHECKSUM_CRC64NVME, true, true);
+    assert_sent("PUT /b/refused", "x-amz-checksum-crc64nvme", "rosUhgp5mIg=");
     scripted_store_settings(&scripted, "{\"checksums\":[],\"refuses\":true}");
     open_store(NULL, S3_PAYLOAD_AUTO);
     assert_ok(put("refused", "x", 1));
@@ -94,14 +94,14 @@ static void where_one_is_refused_the_next_is_tried_at_once(void **state) {
 
 static void a_refusal_for_another_reason_teaches_nothing(void **state) {
     (void)state;
-    scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\"]}");
+    scripted_store_settings(&scripted, "{\"checksums\":[\"crc32c\"]}");
     scripted_store_rules(&scripted, "[{\"method\":\"PUT\",\"status\":400,"
                                     "\"code\":\"InvalidArgument\",\"times\":9}]");
     assert_err(put("why", "x", 1), ERR_INVALID);
-    assert_proof(S3_CHECKSUM_CRC64NVME, true, false);
+    assert_proof(S3_CHECKSUM_CRC32C, true, false);
     scripted_store_rules(&scripted, "[]");
     assert_ok(put("why", "x", 1));
-    assert_proof(S3_CHECKSUM_CRC64NVME, true, true);
+    assert_proof(S3_CHECKSUM_CRC32C, true, true);
 }
 
 static void a_setting_takes_the_place_of_trying(void **state) {
@@ -165,15 +165,13 @@ static void write_part(struct sink *s, const struct object_entry *e, const struc
     assert_ok(sink_close_part(s, true, ret, NULL));
 }
 
-static void the_checksums_of_parts_become_that_of_the_object(void **state) {
-    (void)state;
+static void upload_with(enum s3_checksum kind, const char *header) {
     size_t size = S3_CHUNK_LEAST_BYTES * 2 + 5;
     AUTO(auto_free) uint8_t *bytes = tree_pattern(size, 3);
     struct object_entry e = s3_file("whole", size);
     struct receipt open, parts[2], again;
-    struct s3_crc crc = {.kind = S3_CHECKSUM_CRC64NVME};
+    struct s3_crc crc = {.kind = kind};
     char want[S3_CHECKSUM_SIZE];
-    scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\"]}");
     struct sink *s = s3_new_sink();
     assert_ok(sink_open_large(s, &e, s3_temp, &open, NULL));
     write_part(s, &e, &open, bytes, 2, 3, &parts[1]);
@@ -187,7 +185,7 @@ static void the_checksums_of_parts_become_that_of_the_object(void **state) {
     assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
     s3_crc_add(&crc, bytes, size);
     s3_crc_text(&crc, want);
-    assert_sent("POST /b/whole?uploadId", "x-amz-checksum-crc64nvme", want);
+    assert_sent("POST /b/whole?uploadId", header, want);
     assert_sent("POST /b/whole?uploadId", "x-amz-checksum-type", "FULL_OBJECT");
     // Done already: the object that is there has that checksum.
     assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
@@ -201,6 +199,14 @@ static void the_checksums_of_parts_become_that_of_the_object(void **state) {
     sink_free(s);
 }
 
+static void the_checksums_of_parts_become_that_of_the_object(void **state) {
+    (void)state;
+    scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\",\"crc32c\"]}");
+    upload_with(S3_CHECKSUM_CRC32C, "x-amz-checksum-crc32c");
+    open_store("crc64nvme", S3_PAYLOAD_AUTO);
+    upload_with(S3_CHECKSUM_CRC64NVME, "x-amz-checksum-crc64nvme");
+}
+
 static void an_upload_keeps_the_checksum_that_it_was_begun_with(void **state) {
     (void)state;
     AUTO(auto_free) uint8_t *bytes = tree_pattern(S3_CHUNK_LEAST_BYTES + 5, 3);
@@ -208,11 +214,11 @@ static void an_upload_keeps_the_checksum_that_it_was_begun_with(void **state) {
     struct receipt open, part;
     struct sink *s = s3_new_sink();
     assert_ok(sink_open_large(s, &e, s3_temp, &open, NULL)); // the store knows none
-    scripted_store_settings(&scripted, "{\"checksums\":[\"crc64nvme\"]}");
+    scripted_store_settings(&scripted, "{\"checksums\":[\"crc32c\"]}");
     assert_ok(put("else", "x", 1));
-    assert_proof(S3_CHECKSUM_CRC64NVME, true, true);
+    assert_proof(S3_CHECKSUM_CRC32C, true, true);
     write_part(s, &e, &open, bytes, 0, 2, &part);
-    assert_sent("PUT /b/begun?partNumber=1", "x-amz-checksum-crc64nvme", NULL);
+    assert_sent("PUT /b/begun?partNumber=1", "x-amz-checksum-crc32c", NULL);
     struct receipt_list list = {&part, 1};
     assert_ok(sink_finish_large(s, &e, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, NULL));
     sink_free(s);
