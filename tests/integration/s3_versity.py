@@ -17,6 +17,7 @@ def find():
 class VersityServer:
     access_key = "testaccesskey"
     secret_key = "testsecretkey"
+    keeps_alive = False  # its own default: a connection for each request
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
@@ -42,7 +43,8 @@ class VersityServer:
         with open(self.directory / "out", "ab") as out:
             self.processes.append(subprocess.Popen(
                 [find()[0], "--port", f"127.0.0.1:{port}", "--access", self.access_key, "--secret", self.secret_key,
-                 "--region", "us-east-1", "--quiet", *options, "posix", self.directory / "buckets"],
+                 "--region", "us-east-1", "--quiet", *(["--keep-alive"] if self.keeps_alive else []), *options, "posix",
+                 self.directory / "buckets"],
                 stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, "GOMAXPROCS": "2"}))
 
