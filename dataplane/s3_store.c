@@ -114,7 +114,7 @@ enum err s3_store_new(const struct s3_store_options *o, struct s3_store **ret_st
         return no_memory(ret_failure);
     }
     pthread_mutex_init(&s->lock, NULL);
-    s->tags_no_digest = o->tags_no_digest;
+    s->tags_no_digest = s->reads_no_digest_tags = o->tags_no_digest;
     buffer_stock_init(&s->buffers, S3_CHUNK_LEAST_BYTES);
     enum err e = keep_options(s, o) ? OK : no_memory(ret_failure);
     if (e == OK && find_region(s, o) != OK) {

@@ -39,7 +39,7 @@ struct s3_store_options {
     struct s3_credentials_options credentials;
     const char *checksum; // a name that s3_checksum_from_name() knows; NULL: it is found out
     enum s3_payload payload;
-    bool tags_no_digest;         // objects above S3_WHOLE_MAX_BYTES get none
+    bool tags_no_digest; // objects above S3_WHOLE_MAX_BYTES get none, and theirs is not looked for
     const char *ca_file, *proxy; // NULL: the system's
     uint32_t stall_ms;           // 0: as dataplane/http.h has it
 };
@@ -94,6 +94,7 @@ bool s3_store_refuse_conditions(struct s3_store *s);
 bool s3_store_takes_conditions(struct s3_store *s);
 // Large objects get their digest as a tag, unless the options or the store's refusal say otherwise.
 bool s3_store_tags_digest(struct s3_store *s);
+bool s3_store_reads_digest_tags(const struct s3_store *s); // unless the options say otherwise
 void s3_store_refuse_digest_tags(struct s3_store *s, const struct failure *why);
 // 0: a request may begin now; else how long to wait.
 uint64_t s3_store_take_us(struct s3_store *s);

@@ -22,7 +22,7 @@ struct s3_store {
     char *access_key, *secret_key, *session_token, *profile, *credentials_file;
     char region[S3_REGION_MAX];
     bool is_virtual, is_amazon; // is_amazon: the endpoint was not given, and follows the region
-    bool is_https;
+    bool is_https, reads_no_digest_tags;
     enum s3_payload payload;
     struct s3_credentials_options find;
     struct http_pool *pool;

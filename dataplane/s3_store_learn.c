@@ -173,6 +173,10 @@ bool s3_store_tags_digest(struct s3_store *s) {
     return tags;
 }
 
+bool s3_store_reads_digest_tags(const struct s3_store *s) {
+    return !s->reads_no_digest_tags;
+}
+
 void s3_store_refuse_digest_tags(struct s3_store *s, const struct failure *why) {
     pthread_mutex_lock(&s->lock);
     bool is_news = !s->tags_no_digest;

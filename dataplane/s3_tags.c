@@ -101,9 +101,20 @@ enum err s3_tags_fetch_digest(struct s3_client *c, const char *bucket, const voi
                               struct failure *ret_failure) {
     AUTO(auto_free) char *tagging = NULL;
     struct failure f = {0};
+    const struct s3_store *store = s3_client_store(c);
+    ret_digest[0] = '\0';
+    if (!s3_store_reads_digest_tags(store)) {
+        return OK;
+    }
     enum err e = s3_tags_fetch_apart(c, bucket, key, key_len, &tagging, ret_digest, &f);
     if (e == ERR_DENIED || e == ERR_NOT_FOUND || e == ERR_INVALID) {
         return OK;
+    }
+    if (e == ERR_AGAIN || e == ERR_TIMEOUT) {
+        failure_remedy(&f,
+                       "see what ails the store; one that never tells tags needs digest_tag: "
+                       "false in volume '%.60s'",
+                       s3_store_name(store));
     }
     if (e != OK && ret_failure != NULL) {
         *ret_failure = f;

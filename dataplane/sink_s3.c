@@ -108,6 +108,32 @@ void sink_s3_put_properties(struct s3_call *call, const struct object_properties
     }
 }
 
+static bool names(const char *class) {
+    return class != NULL && class[0] != '\0' && strcmp(class, "STANDARD") != 0;
+}
+
+// A store tells the class of what is not STANDARD; nothing else says what became of the one that
+// was asked for.
+static bool has_class(const struct sink_s3 *p, const struct s3_call *looked) {
+    const char *told = s3_answer_header(looked, "x-amz-storage-class");
+    return !names(p->storage_class) || (told != NULL && strcmp(told, p->storage_class) == 0);
+}
+
+enum err sink_s3_say_other_class(const struct sink_s3 *p, const char *operation, const void *key,
+                                 size_t key_len, struct failure *ret_failure) {
+    char object[FAILURE_OBJECT_MAX];
+    struct s3_call named = {.bucket = p->place.bucket, .key = key, .key_len = key_len};
+    size_t n = s3_call_object(&named, object, sizeof object);
+    (void)failure_set(ret_failure, ERR_UNIMPLEMENTED, operation, object, n,
+                      "the store passed over the storage class %.40s, which was asked for",
+                      p->storage_class);
+    if (ret_failure != NULL) {
+        failure_remedy(ret_failure,
+                       "ask for one that it has, or for none; what was sent is there without it");
+    }
+    return ERR_UNIMPLEMENTED;
+}
+
 enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
                       struct sink_s3_found *ret_found, struct failure *ret_failure) {
     struct sink_s3_found found = {.crc_kind = S3_CHECKSUM_NONE};
@@ -125,6 +151,7 @@ enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
     if (e == OK) {
         found.etag_is_of_bytes = s3_etag_is_of_bytes(&call);
         found.is_encrypted = s3_is_encrypted_as(&call, p->encryption);
+        found.has_class = has_class(p, &call);
         found.crc_kind = s3_answer_crc(&call, &crc);
         snprintf(found.crc, sizeof found.crc, "%s", found.crc_kind != S3_CHECKSUM_NONE ? crc : "");
         *ret_found = found;
@@ -311,6 +338,7 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
     p->store = s3_client_store(p->client);
     p->tagging = o->tagging;
     p->storage_class = o->storage_class;
+    p->has_class = !names(o->storage_class);
     p->encryption = o->encryption;
     p->kms_key = o->kms_key;
     p->sink.ops = &ops;

@@ -42,6 +42,8 @@ struct sink_s3 {
     uint64_t staged_bytes;         // in memory
     unsigned n_running;
     bool is_left_plain; // the store passed over the encryption of one that was sent
+    // Of the storage class that was asked for: one object was looked at, and has it or another.
+    bool has_class, has_other_class;
     // a part
     uint8_t *part_key;
     struct s3_upload *part_upload;
@@ -80,12 +82,17 @@ struct sink_s3_found {
     bool has_mtime;            // of its own
     bool etag_is_of_bytes;     // see s3_encryption.h
     bool is_encrypted;         // as was asked for, if it was
+    bool has_class;            // that was asked for, if it was
     enum s3_checksum crc_kind; // of the whole object; NONE: not told
     char crc[S3_CHECKSUM_SIZE];
 };
 // HEAD. ERR_NOT_FOUND: no such object.
 MUST_CHECK enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
                                  struct sink_s3_found *ret_found, struct failure *ret_failure);
+
+// The object has another storage class than was asked for. ERR_UNIMPLEMENTED.
+enum err sink_s3_say_other_class(const struct sink_s3 *p, const char *operation, const void *key,
+                                 size_t key_len, struct failure *ret_failure);
 
 // ---- sink_s3_whole.c ----
 enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char *temp,

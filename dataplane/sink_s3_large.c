@@ -333,6 +333,10 @@ enum err sink_s3_check_object(struct sink_s3 *p, const struct s3_upload *u, uint
     if (found.entry.version.size != size || is_other || (has_crc && strcmp(found.crc, crc) != 0)) {
         return dest_changed(u, "the object there is not the one that was uploaded", ret_failure);
     }
+    if (!found.has_class) {
+        return sink_s3_say_other_class(p, "CompleteMultipartUpload", u->key, u->key_len,
+                                       ret_failure);
+    }
     ret_made->is_proven = is_same || has_crc;
     memcpy(ret_made->etag, found.etag, sizeof ret_made->etag);
     return OK;

@@ -90,6 +90,9 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
     if (err == OK && p->is_left_plain) {
         err = s3_say_not_encrypted("PutObject", p->encryption, e->path, e->path_len, ret_failure);
     }
+    if (err == OK && p->has_other_class) {
+        err = sink_s3_say_other_class(p, "PutObject", e->path, e->path_len, ret_failure);
+    }
     if (err == OK && size > S3_WHOLE_MAX_BYTES) {
         err = begin_upload(p, put, size, ret_failure);
     } else if (err == OK && size > 0) {
@@ -150,6 +153,19 @@ static bool is_own(struct sink_s3 *p, const struct s3_put *put) {
     return s3_checksum_as_etag(md5, etag) && strcmp(etag, found.etag) == 0;
 }
 
+// The first object tells for all. Who may put but not look at objects has to trust the store.
+static enum err check_class(struct sink_s3 *p, struct s3_put *put) {
+    struct sink_s3_found found;
+    if (p->has_class || sink_s3_look(p, put->key, put->key_len, &found, NULL) != OK) {
+        return OK;
+    }
+    p->has_class = found.has_class;
+    p->has_other_class = !found.has_class;
+    return found.has_class ? OK
+                           : sink_s3_say_other_class(p, put->call.operation, put->key, put->key_len,
+                                                     &put->failure);
+}
+
 // Ends the call of a put that is under way.
 static enum err settle(struct sink_s3 *p, struct s3_put *put) {
     if (!put->is_running) {
@@ -161,6 +177,9 @@ static enum err settle(struct sink_s3 *p, struct s3_put *put) {
     } else if (put->err == OK) {
         put->err = s3_check_encryption(&put->call, &put->failure);
         p->is_left_plain |= put->err != OK && put->copy_source == NULL;
+    }
+    if (put->err == OK) {
+        put->err = check_class(p, put);
     }
     put->is_running = false;
     p->n_running--;

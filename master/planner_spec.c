@@ -108,7 +108,8 @@ void spec_init(const struct plan *pl, Sluice__V1__TaskKind kind, Sluice__V1__Tas
     ret_spec->transport = f->transport;
     ret_spec->streams = f->limits != NULL ? f->limits->streams : 0;
     ret_spec->if_none_match = f->if_none_match;
-    if (kind == SLUICE__V1__TASK_KIND__BATCH || kind == SLUICE__V1__TASK_KIND__OPEN) {
+    if (kind == SLUICE__V1__TASK_KIND__BATCH || kind == SLUICE__V1__TASK_KIND__OPEN ||
+        kind == SLUICE__V1__TASK_KIND__FINISH) {
         ret_spec->store = f->store;
     }
     ret_spec->part_bytes = pl->planner->core->options->part_bytes;

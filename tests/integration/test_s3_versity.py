@@ -87,3 +87,15 @@ def test_over_tls_the_payload_is_not_signed(start, server, s3, buckets):
     assert chosen(cluster) == {("CRC32C", False)}
     cluster.cp(f"s3://{buckets[0]}/", f"a:{cluster.root('a')}/back/")
     assert not os.system(f"diff -r '{source}' '{cluster.root('a')}/back'")
+
+
+def test_a_storage_class_that_is_passed_over_is_told(begin, s3, buckets):
+    cluster = begin(sites={"a": 1})
+    source = cluster.root("a") / "tree"
+    make_tree(source, 33 * MIB)
+    for name, error in ("large", "CompleteMultipartUpload"), ("whole", "PutObject"):
+        done = cluster.sluice("cp", "--storage-class", "GLACIER", f"a:{source}/{name}", f"s3://{buckets[0]}/{name}")
+        assert done.returncode == 1, done
+        for word in (error, f"{buckets[0]}/{name}", "GLACIER", "ask for one that it has"):
+            assert word.encode() in done.stderr, (word, done.stderr)
+    cluster.cp("--storage-class", "STANDARD", f"a:{source}/", f"s3://{buckets[0]}/tree/")

@@ -216,3 +216,12 @@ void assert_sent(const char *text, const char *name, const char *value) {
         assert_string_equal(sent, value);
     }
 }
+
+void assert_says(const struct failure *f, enum err e, const char *object, const char *text,
+                 const char *remedy) {
+    assert_err(f->err, e);
+    assert_non_null(strstr(f->message, text));
+    assert_non_null(strstr(f->remedy, remedy));
+    assert_int_equal(f->object_len, strlen(object));
+    assert_memory_equal(f->object, object, f->object_len);
+}

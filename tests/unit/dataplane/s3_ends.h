@@ -36,6 +36,10 @@ void assert_object(const char *key, const void *bytes, size_t len);
 // Header @name of the last request that contains @text; NULL: it had none.
 void assert_sent(const char *text, const char *name, const char *value);
 
+// The failure is @e of @object, and says both.
+void assert_says(const struct failure *f, enum err e, const char *object, const char *text,
+                 const char *remedy);
+
 // What the walk lists of a directory.
 struct s3_listing {
     struct object_table_builder all;

@@ -84,13 +84,6 @@ static const char unknown_to_ceph[] =
     "[{\"in\":\"/b/locked\",\"times\":9,\"status\":403,\"code\":\"InvalidAccessKeyId\","
     "\"message\":\"Failed to retrieve the actual key, kms-keyid: k\"}]";
 
-static void assert_says(const struct failure *f, enum err e, const char *text, const char *remedy) {
-    assert_err(f->err, e);
-    assert_non_null(strstr(f->message, text));
-    assert_non_null(strstr(f->remedy, remedy));
-    assert_memory_equal(f->object, "b/locked", 8);
-}
-
 // Ceph says it with the code of unknown credentials: to renew those would be no help.
 static void a_key_that_the_store_does_not_know_is_told_as_that(void **state) {
     (void)state;
@@ -101,15 +94,16 @@ static void a_key_that_the_store_does_not_know_is_told_as_that(void **state) {
     scripted_store_rules(&scripted, unknown_to_ceph);
     s3_put(s, "locked", "bytes", 5, 1);
     s3_finish(s);
-    assert_says(&s3_failures[1], ERR_INVALID, "kms-keyid: k", "--sse aws:kms:KEY");
+    assert_says(&s3_failures[1], ERR_INVALID, "b/locked", "kms-keyid: k", "--sse aws:kms:KEY");
     assert_int_equal(scripted_store_count(&scripted, "PUT /b/locked"), 1);
     assert_err(sink_open_large(s, &e, s3_temp, &open, &f), ERR_INVALID);
-    assert_says(&f, ERR_INVALID, "kms-keyid: k", "--sse aws:kms:KEY");
+    assert_says(&f, ERR_INVALID, "b/locked", "kms-keyid: k", "--sse aws:kms:KEY");
     scripted_store_rules(&scripted, "[{\"in\":\"/b/locked\",\"status\":400,"
                                     "\"code\":\"KMS.NotFoundException\"}]");
     s3_put(s, "locked", "bytes", 5, 1);
     s3_finish(s);
-    assert_says(&s3_failures[1], ERR_INVALID, "KMS.NotFoundException", "--sse aws:kms:KEY");
+    assert_says(&s3_failures[1], ERR_INVALID, "b/locked", "KMS.NotFoundException",
+                "--sse aws:kms:KEY");
     sink_free(s);
 }
 
@@ -126,7 +120,7 @@ static void an_object_whose_key_is_gone_is_told_as_that(void **state) {
     s3_source("b/locked", &t, &source);
     scripted_store_rules(&scripted, unknown_to_ceph);
     assert_err(source_open(source, &all, &found, &f), ERR_INVALID);
-    assert_says(&f, ERR_INVALID, "kms-keyid: k", "make it known to the store");
+    assert_says(&f, ERR_INVALID, "b/locked/one", "kms-keyid: k", "make it known to the store");
     source_free(source);
     s3_unlist(&l, &t);
 }
@@ -138,7 +132,7 @@ static void a_refusal_names_what_was_asked_for(void **state) {
                                     "\"code\":\"InvalidArgument\"}]");
     s3_put(s, "locked", "bytes", 5, 1);
     s3_finish(s);
-    assert_says(&s3_failures[1], ERR_INVALID, "InvalidArgument", "encryption aws:kms");
+    assert_says(&s3_failures[1], ERR_INVALID, "b/locked", "InvalidArgument", "encryption aws:kms");
     sink_free(s);
 }
 
@@ -153,7 +147,7 @@ static void what_the_store_left_plain_is_not_delivered(void **state) {
     struct sink *s = new_sink("AES256", false);
     s3_put(s, "locked", "bytes", 5, 1);
     s3_finish(s);
-    assert_says(&s3_failures[1], ERR_UNIMPLEMENTED, "AES256", "remove it");
+    assert_says(&s3_failures[1], ERR_UNIMPLEMENTED, "b/locked", "AES256", "remove it");
     // It is known then, and nothing more is sent.
     assert_err(sink_begin(s, &next, s3_temp, &f), ERR_UNIMPLEMENTED);
     assert_non_null(strstr(f.message, "AES256"));

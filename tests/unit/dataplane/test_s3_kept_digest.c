@@ -245,6 +245,20 @@ static void what_is_read_as_a_whole_has_it_and_its_copy_gets_its_own(void **stat
     s3_unlist(&l, &t);
 }
 
+static void who_wants_no_such_tags_does_not_read_them(void **state) {
+    struct digest found;
+    (void)state;
+    struct sink *s = sink_with_tags(NULL);
+    put_large(s, "off/large");
+    sink_free(s);
+    assert_true(has_kept("b/off", "large", NULL, &found));
+    unsigned n_read = scripted_store_count(&scripted, "GET /b/off/large?tagging");
+    assert_int_not_equal(n_read, 0);
+    s3_ends_new_store(&(struct s3_store_options){.tags_no_digest = true});
+    assert_false(has_kept("b/off", "large", NULL, &found));
+    assert_int_equal(scripted_store_count(&scripted, "GET /b/off/large?tagging"), n_read);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, s3_ends_setup)
     const struct CMUnitTest tests[] = {
@@ -255,6 +269,7 @@ int main(void) {
         TEST(a_store_that_refuses_is_not_asked_again),
         TEST(an_object_that_may_be_anothers_gets_none),
         TEST(what_is_read_as_a_whole_has_it_and_its_copy_gets_its_own),
+        TEST(who_wants_no_such_tags_does_not_read_them),
     };
     return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
 }

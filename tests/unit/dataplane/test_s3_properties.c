@@ -181,6 +181,70 @@ static void tags_that_cannot_be_read_fail_the_object(void **state) {
     s3_client_free(c);
 }
 
+// ---- the storage class ----
+
+static void a_class_that_the_store_passed_over_is_told(void **state) {
+    (void)state;
+    struct object_entry large = s3_file("classless-large", S3_CHUNK_LEAST_BYTES),
+                        next = s3_file("next", 5);
+    AUTO(auto_free) uint8_t *bytes = tree_pattern(S3_CHUNK_LEAST_BYTES, 3);
+    struct object_origin origin = {
+        .bucket = "b", .key = (const uint8_t *)"classless", .key_len = 9, .etag = ""};
+    struct object_entry copy = s3_file("classless-copy", 5);
+    struct receipt open, part;
+    struct failure f = {0};
+    scripted_store_settings(&scripted, "{\"passes_over_class\":true}");
+    struct sink *s = new_sink(NULL);
+    s3_put(s, "classless", "bytes", 5, 1);
+    s3_finish(s);
+    assert_says(&s3_failures[1], ERR_UNIMPLEMENTED, "b/classless", "COLD",
+                "ask for one that it has");
+    // Nothing more is sent then.
+    assert_err(sink_begin(s, &next, s3_temp, &f), ERR_UNIMPLEMENTED);
+    assert_int_equal(scripted_store_count(&scripted, "PUT /b/next"), 0);
+    sink_free(s);
+    s = new_sink(NULL);
+    assert_ok(sink_copy(s, &copy, &origin, 2, NULL));
+    s3_finish(s);
+    assert_says(&s3_failures[2], ERR_UNIMPLEMENTED, "b/classless-copy", "COLD",
+                "ask for one that it has");
+    sink_free(s);
+    s = new_sink(NULL);
+    f = (struct failure){0};
+    assert_ok(sink_open_large(s, &large, s3_temp, &open, NULL));
+    assert_ok(sink_open_part(s, &large, s3_temp, &open, NULL));
+    assert_ok(sink_write(s, 0, bytes, S3_CHUNK_LEAST_BYTES, NULL));
+    assert_ok(sink_close_part(s, true, &part, NULL));
+    struct receipt_list list = {&part, 1};
+    assert_err(sink_finish_large(s, &large, s3_temp, &open, &list, NULL, DURABILITY_OBJECT, &f),
+               ERR_UNIMPLEMENTED);
+    assert_says(&f, ERR_UNIMPLEMENTED, "b/classless-large", "COLD", "ask for one that it has");
+    sink_free(s);
+}
+
+static void of_many_objects_one_is_looked_at(void **state) {
+    (void)state;
+    struct sink *s = new_sink(NULL);
+    unsigned before = scripted_store_count(&scripted, "HEAD /b/");
+    s3_put(s, "class-1", "bytes", 5, 1);
+    s3_put(s, "class-2", "bytes", 5, 2);
+    s3_put(s, "class-3", "bytes", 5, 3);
+    s3_finish(s);
+    assert_ok(s3_results[1]);
+    assert_ok(s3_results[3]);
+    assert_int_equal(scripted_store_count(&scripted, "HEAD /b/"), before + 1);
+    // Who may not look at them has to trust the store.
+    scripted_store_settings(&scripted, "{\"passes_over_class\":true}");
+    scripted_store_rules(&scripted, "[{\"method\":\"HEAD\",\"status\":403,\"times\":9},"
+                                    "{\"method\":\"GET\",\"status\":403,\"times\":9}]");
+    sink_free(s);
+    s = new_sink(NULL);
+    s3_put(s, "class-4", "bytes", 5, 4);
+    s3_finish(s);
+    assert_ok(s3_results[4]);
+    sink_free(s);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, s3_ends_setup)
     const struct CMUnitTest tests[] = {
@@ -189,6 +253,8 @@ int main(void) {
         TEST(tags_that_the_store_forgot_are_set_afterwards),
         TEST(a_kept_digest_is_told_once_and_the_etag_is_believed_then),
         TEST(tags_that_cannot_be_read_fail_the_object),
+        TEST(a_class_that_the_store_passed_over_is_told),
+        TEST(of_many_objects_one_is_looked_at),
     };
     return cmocka_run_group_tests(tests, s3_ends_start, s3_ends_stop);
 }
