@@ -10,7 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER_ALIGN = 4096 };
+enum {
+    BUFFER_ALIGN = 4096,
+    // With object stores so many tasks move data at a time at least: their requests wait more than
+    // they work, the more so the farther away the store is.
+    STORE_STREAMS_LEAST = 8,
+};
 
 struct slot {
     struct executor *executor;
@@ -30,7 +35,8 @@ struct executor {
     size_t n_held, n_running;
     bool stop;
     struct stream_tuner tuner;
-    uint32_t n_moving;    // running tasks whose number the tuner chooses
+    // running tasks whose number the tuner chooses: between agents and files, with object stores
+    uint32_t n_moving, n_moving_with_store;
     uint64_t bytes_ended; // moved by leases that are not held any more
     struct cpu_mark cpu;
 };
@@ -91,8 +97,17 @@ static uint32_t n_moving_of(const struct executor *e, const char *flow) {
 
 static bool has_stream(const struct executor *e, const struct lease *l) {
     const Sluice__V1__TaskSpec *s = l->message->spec;
-    return !moves_data(l) ||
-           (is_fixed(l) ? n_moving_of(e, s->flow_id) < s->streams : e->n_moving < e->tuner.n);
+    if (!moves_data(l)) {
+        return true;
+    }
+    if (is_fixed(l)) {
+        return n_moving_of(e, s->flow_id) < s->streams;
+    }
+    if (!l->is_with_store) {
+        return e->n_moving < e->tuner.n;
+    }
+    return e->n_moving_with_store <
+           (e->tuner.n > STORE_STREAMS_LEAST ? e->tuner.n : STORE_STREAMS_LEAST);
 }
 
 // The next that may run now.
@@ -106,7 +121,8 @@ static struct lease *next_to_run(struct executor *e) {
 
 static void count_moving(struct executor *e, const struct lease *l, bool is_begin) {
     if (moves_data(l) && !is_fixed(l)) {
-        e->n_moving += is_begin ? 1U : (uint32_t)-1;
+        uint32_t *n = l->is_with_store ? &e->n_moving_with_store : &e->n_moving;
+        *n += is_begin ? 1U : (uint32_t)-1;
     }
 }
 
@@ -276,12 +292,21 @@ void executor_free(struct executor *e) {
 
 // ---- commands ----
 
+static bool is_store(const struct executor *e, const Sluice__V1__Place *p, enum volume_use use) {
+    struct s3_store *store = NULL;
+    return p != NULL &&
+           volumes_store(e->options.tools->volumes, p->volume, use, &store, NULL) == OK &&
+           store != NULL;
+}
+
 enum err executor_assign(struct executor *e, const Sluice__V1__Lease *m) {
     struct lease *l = NULL;
     enum err err = lease_new(m, e->options.hold, &l);
     if (err != OK) {
         return err;
     }
+    l->is_with_store =
+        is_store(e, m->spec->source, VOLUME_READ) || is_store(e, m->spec->sink, VOLUME_WRITE);
     pthread_mutex_lock(&e->lock);
     if (find(e, m->spec->task_id, m->epoch->term, m->epoch->counter) != NULL) {
         err = ERR_EXISTS;
@@ -374,7 +399,7 @@ void executor_tune(struct executor *e) {
         waits = waits || (!l->is_running && moves_data(l) && !is_fixed(l));
         s.bytes += is_fixed(l) ? 0 : atomic_load(&l->control.bytes);
     }
-    s.is_full = waits && e->n_moving >= e->tuner.n;
+    s.is_full = waits && e->n_moving + e->n_moving_with_store >= e->tuner.n;
     s.cpu_busy = cpu_busy_since(&e->cpu);
     bool moved = stream_tuner_sample(&e->tuner, &s, &m);
     if (moved) {

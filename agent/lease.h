@@ -39,6 +39,7 @@ struct lease {
     // the executor's, under its lock
     struct lease *next;
     bool is_running;
+    bool is_with_store; // it moves data to or from an object store
     uint64_t started_us;
 };
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STORE_LARGE_BYTES ((uint64_t)64 << 20) // of an object that comes out of a store
+
 enum { BACKOFF_FIRST_MS = 500, BACKOFF_MAX_MS = 30000, FULL_ATTEMPTS = 2 };
 
 static const Sluice__V1__FlowSpec *flow_spec_of(const struct plan *pl) {
@@ -42,11 +44,12 @@ bool plan_may_share_blocks(const struct plan *pl) {
 }
 
 // Into an object store, what is not held in memory travels in parts; so does what the store copies
-// within itself and would take long.
+// within itself and would take long. Out of one, what a single connection would take long for.
 uint64_t plan_large_bytes(const struct plan *pl) {
     uint64_t usual = pl->planner->core->options->large_bytes;
     if (!place_is_store(&pl->flow->sink)) {
-        return usual;
+        bool is_low = place_is_store(&pl->flow->source) && usual > STORE_LARGE_BYTES;
+        return is_low ? STORE_LARGE_BYTES : usual;
     }
     if (plan_copies_within_store(pl)) {
         return S3_COPY_MAX_BYTES;
