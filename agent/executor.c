@@ -3,6 +3,7 @@
 
 #include "agent/cpu_mark.h"
 #include "agent/journal.h"
+#include "agent/store_streams.h"
 #include "agent/stream_tuner.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -10,12 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    BUFFER_ALIGN = 4096,
-    // With object stores so many tasks move data at a time at least: their requests wait more than
-    // they work, the more so the farther away the store is.
-    STORE_STREAMS_LEAST = 8,
-};
+enum { BUFFER_ALIGN = 4096 };
 
 struct slot {
     struct executor *executor;
@@ -39,6 +35,9 @@ struct executor {
     uint32_t n_moving, n_moving_with_store;
     uint64_t bytes_ended; // moved by leases that are not held any more
     struct cpu_mark cpu;
+    struct store_streams store_streams;
+    struct cpu_mark store_cpu;
+    uint64_t store_looked_us; // when that was marked
 };
 
 // ---- the list; under the lock ----
@@ -106,8 +105,12 @@ static bool has_stream(const struct executor *e, const struct lease *l) {
     if (!l->is_with_store) {
         return e->n_moving < e->tuner.n;
     }
-    return e->n_moving_with_store <
-           (e->tuner.n > STORE_STREAMS_LEAST ? e->tuner.n : STORE_STREAMS_LEAST);
+    return e->n_moving_with_store < store_streams_n(&e->store_streams, e->tuner.n);
+}
+
+static void mark_processors(struct executor *e) {
+    (void)cpu_busy_since(&e->store_cpu);
+    e->store_looked_us = clock_mono_us();
 }
 
 // The next that may run now.
@@ -123,6 +126,9 @@ static void count_moving(struct executor *e, const struct lease *l, bool is_begi
     if (moves_data(l) && !is_fixed(l)) {
         uint32_t *n = l->is_with_store ? &e->n_moving_with_store : &e->n_moving;
         *n += is_begin ? 1U : (uint32_t)-1;
+        if (l->is_with_store && is_begin && *n == 1) { // what was before tells nothing
+            mark_processors(e);
+        }
     }
 }
 
@@ -210,6 +216,34 @@ static void run_lease(struct executor *e, const struct slot *s, struct lease *l)
     }
 }
 
+static bool waits_for_stream(const struct lease *l) {
+    return !l->is_running && moves_data(l) && !is_fixed(l);
+}
+
+static void look_at_processors(struct executor *e) {
+    if (clock_mono_us() - e->store_looked_us >= STORE_STREAMS_LOOK_MS * UINT64_C(1000)) {
+        store_streams_sample(&e->store_streams, cpu_busy_since(&e->store_cpu));
+        e->store_looked_us = clock_mono_us();
+    }
+}
+
+// With the lock. Nothing may run now.
+static void wait_for_work(struct executor *e) {
+    bool is_store_full = false;
+    for (const struct lease *l = e->first; l != NULL && !is_store_full; l = l->next) {
+        is_store_full = waits_for_stream(l) && l->is_with_store;
+    }
+    if (!is_store_full) {
+        pthread_cond_wait(&e->work, &e->lock);
+        return;
+    }
+    uint64_t until_us = clock_mono_us() + STORE_STREAMS_LOOK_MS * UINT64_C(1000);
+    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
+                             .tv_nsec = (long)(until_us % 1000000) * 1000};
+    (void)pthread_cond_timedwait(&e->work, &e->lock, &until);
+    look_at_processors(e);
+}
+
 static void *slot_thread(void *arg) {
     struct slot *s = arg;
     struct executor *e = s->executor;
@@ -220,7 +254,7 @@ static void *slot_thread(void *arg) {
             break;
         }
         if (l == NULL) {
-            pthread_cond_wait(&e->work, &e->lock);
+            wait_for_work(e);
             continue;
         }
         l->is_running = true;
@@ -246,7 +280,11 @@ enum err executor_new(const struct executor_options *o, struct executor **ret_ex
     stream_tuner_init(&e->tuner, processors > 0 ? (uint32_t)processors : 1, o->slots);
     (void)cpu_busy_since(&e->cpu);
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->work, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->work, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     e->slots = calloc(o->slots, sizeof *e->slots);
     bool ok = e->slots != NULL;
     for (uint32_t i = 0; ok && i < o->slots; i++) {
@@ -396,7 +434,7 @@ void executor_tune(struct executor *e) {
     bool waits = false;
     s.bytes = e->bytes_ended;
     for (struct lease *l = e->first; l != NULL; l = l->next) {
-        waits = waits || (!l->is_running && moves_data(l) && !is_fixed(l));
+        waits = waits || waits_for_stream(l);
         s.bytes += is_fixed(l) ? 0 : atomic_load(&l->control.bytes);
     }
     s.is_full = waits && e->n_moving + e->n_moving_with_store >= e->tuner.n;

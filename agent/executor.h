@@ -3,7 +3,8 @@
 //
 // Tasks that move data are *streams*, each with a data connection of its own. How many run at a
 // time is the flow's `streams` if that is set, for each such flow; all others share a number that
-// stream_tuner finds, and with object stores at least eight. The other slots do what moves nothing.
+// stream_tuner finds, and with object stores at least what store_streams says. The other slots do
+// what moves nothing.
 //
 // A lease is *held* from executor_assign() until its end was told: its result appended to the
 // journal, or `stopped` called. Thread-safe.
