@@ -24,8 +24,8 @@ class VersityServer:
         (self.directory / "buckets").mkdir(parents=True)
         self.certificate = self.directory / "server.pem"
         self.processes = []
-        self.ports = Ports(2)
-        self.port, self.tls_port = self.ports.numbers
+        self.ports = Ports(3)
+        self.port, self.tls_port, self.closing_tls_port = self.ports.numbers
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.tls_endpoint = f"https://localhost:{self.tls_port}"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -33,17 +33,21 @@ class VersityServer:
                         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
         try:
             self.spawn(self.port)
-            self.spawn(self.tls_port, "--cert", self.certificate, "--key", self.directory / "server.key")
+            tls = ["--cert", self.certificate, "--key", self.directory / "server.key"]
+            self.spawn(self.tls_port, *tls)
+            if self.keeps_alive:
+                self.spawn(self.closing_tls_port, *tls, keeps_alive=False)
             go_server.until_answers(self.endpoint, self.processes)
         except BaseException:
             self.stop()
             raise
 
-    def spawn(self, port, *options):
+    def spawn(self, port, *options, keeps_alive=None):
+        keeps_alive = self.keeps_alive if keeps_alive is None else keeps_alive
         with open(self.directory / "out", "ab") as out:
             self.processes.append(subprocess.Popen(
                 [find()[0], "--port", f"127.0.0.1:{port}", "--access", self.access_key, "--secret", self.secret_key,
-                 "--region", "us-east-1", "--quiet", *(["--keep-alive"] if self.keeps_alive else []), *options, "posix",
+                 "--region", "us-east-1", "--quiet", *(["--keep-alive"] if keeps_alive else []), *options, "posix",
                  self.directory / "buckets"],
                 stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, "GOMAXPROCS": "2"}))
