@@ -47,14 +47,15 @@ bool stream_tuner_sample(struct stream_tuner *t, const struct stream_sample *s,
         return move(t, s, t->n_before, rate, "more brought nothing", ret_move);
     }
     t->is_trial = false;
-    if (t->n >= t->max || s->cpu_busy >= CPU_FULL || s->now_us < t->quiet_until_us) {
+    uint32_t n = s->n_more > t->n ? s->n_more : t->n;
+    if (n >= t->max || s->cpu_busy >= CPU_FULL || s->now_us < t->quiet_until_us) {
         measure_from(t, s);
         return false;
     }
     bool is_first = t->rate_before == 0.0;
     t->is_trial = true;
-    t->n_before = t->n;
+    t->n = t->n_before = n;
     t->rate_before = rate;
-    return move(t, s, t->n * 2 < t->max ? t->n * 2 : t->max, rate,
+    return move(t, s, n * 2 < t->max ? n * 2 : t->max, rate,
                 is_first ? "processors are idle" : "more brought more", ret_move);
 }

@@ -28,6 +28,7 @@ struct stream_sample {
     uint64_t now_us;
     uint64_t bytes;  // moved so far; only grows
     bool is_full;    // all n run, and more wait
+    uint32_t n_more; // that run although they are more than n; 0: none
     double cpu_busy; // of the machine since the last sample, 0 to 1
 };
 
