@@ -438,7 +438,7 @@ void executor_tune(struct executor *e) {
         s.bytes += is_fixed(l) ? 0 : atomic_load(&l->control.bytes);
     }
     s.is_full = waits && e->n_moving + e->n_moving_with_store >= e->tuner.n;
-    s.n_more = e->n_moving_with_store;
+    s.n_least = e->n_moving_with_store;
     s.cpu_busy = cpu_busy_since(&e->cpu);
     bool moved = stream_tuner_sample(&e->tuner, &s, &m);
     if (moved) {

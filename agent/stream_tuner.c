@@ -47,7 +47,7 @@ bool stream_tuner_sample(struct stream_tuner *t, const struct stream_sample *s,
         return move(t, s, t->n_before, rate, "more brought nothing", ret_move);
     }
     t->is_trial = false;
-    uint32_t n = s->n_more > t->n ? s->n_more : t->n;
+    uint32_t n = s->n_least > t->n ? s->n_least : t->n;
     if (n >= t->max || s->cpu_busy >= CPU_FULL || s->now_us < t->quiet_until_us) {
         measure_from(t, s);
         return false;

@@ -26,10 +26,10 @@ struct stream_tuner {
 
 struct stream_sample {
     uint64_t now_us;
-    uint64_t bytes;  // moved so far; only grows
-    bool is_full;    // all n run, and more wait
-    uint32_t n_more; // that run although they are more than n; 0: none
-    double cpu_busy; // of the machine since the last sample, 0 to 1
+    uint64_t bytes;   // moved so far; only grows
+    bool is_full;     // all n run, and more wait
+    uint32_t n_least; // so many run whatever n is (store_streams.h); 0: none
+    double cpu_busy;  // of the machine since the last sample, 0 to 1
 };
 
 struct stream_move {

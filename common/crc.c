@@ -125,7 +125,7 @@ static uint64_t run_64(uint64_t crc, const uint8_t *p, size_t len) {
     return crc;
 }
 
-static uint32_t run_32(uint32_t crc, const uint8_t *p, size_t len) {
+static uint64_t run_32(uint64_t crc, const uint8_t *p, size_t len) {
     for (; len >= 8; p += 8, len -= 8) {
         uint64_t w = crc ^ get_u64(p);
         crc = 0;
@@ -234,32 +234,27 @@ static size_t fold_down(enum crc_way way, const struct folding *f, uint64_t crc,
 }
 #endif
 
-// How it is done if @way is wanted.
-static enum crc_way way_for(enum crc_way way, size_t len) {
-    pthread_once(&made, make);
-    return len < FOLD_LEAST_BYTES ? CRC_BY_TABLES : way < best ? way : best;
+typedef uint64_t (*by_tables)(uint64_t crc, const uint8_t *p, size_t len);
+
+static uint64_t run(enum crc_way way, const struct folding *f, by_tables tables, uint64_t crc,
+                    const uint8_t *p, size_t len) {
+    uint8_t block[16];
+    way = way < best ? way : best;
+    if (way == CRC_BY_TABLES || len < FOLD_LEAST_BYTES) {
+        return tables(crc, p, len);
+    }
+    size_t left = fold_down(way, f, crc, p, len, block);
+    return tables(tables(0, block, sizeof block), p + (len - left), left);
 }
 
 uint64_t crc64nvme_by(enum crc_way way, uint64_t crc, const void *bytes, size_t len) {
-    const uint8_t *p = bytes;
-    uint8_t block[16];
-    way = way_for(way, len);
-    if (way == CRC_BY_TABLES) {
-        return ~run_64(~crc, p, len);
-    }
-    size_t left = fold_down(way, &folding_64, ~crc, p, len, block);
-    return ~run_64(run_64(0, block, sizeof block), p + (len - left), left);
+    pthread_once(&made, make);
+    return ~run(way, &folding_64, run_64, ~crc, bytes, len);
 }
 
 uint32_t crc32c_by(enum crc_way way, uint32_t crc, const void *bytes, size_t len) {
-    const uint8_t *p = bytes;
-    uint8_t block[16];
-    way = way_for(way, len);
-    if (way == CRC_BY_TABLES) {
-        return ~run_32(~crc, p, len);
-    }
-    size_t left = fold_down(way, &folding_32, ~crc, p, len, block);
-    return ~run_32(run_32(0, block, sizeof block), p + (len - left), left);
+    pthread_once(&made, make);
+    return ~(uint32_t)run(way, &folding_32, run_32, ~crc, bytes, len);
 }
 
 uint64_t crc64nvme(uint64_t crc, const void *bytes, size_t len) {

@@ -12,6 +12,8 @@ enum { S3_CHUNKS_MAX = 10000 };                   // parts of a multipart upload
 #define S3_OBJECT_MAX_BYTES  ((uint64_t)5 << 40)
 #define S3_COPY_MAX_BYTES    ((uint64_t)256 << 20) // a store copies larger ones within itself in parts
 #define S3_WHOLE_MAX_BYTES   ((uint64_t)32 << 20) // larger objects travel in parts
+#define S3_READ_WHOLE_MAX_BYTES                                                                    \
+    ((uint64_t)64 << 20) // larger ones are read over several connections
 
 // The size of all parts of an upload but the last: whole leaves, so that chunk number
 // offset / chunk + 1 is the same whoever sends it.

@@ -112,7 +112,7 @@ enum err s3_tags_fetch_digest(struct s3_client *c, const char *bucket, const voi
     }
     if (e == ERR_AGAIN || e == ERR_TIMEOUT) {
         failure_remedy(&f,
-                       "see what ails the store; one that never tells tags needs digest_tag: "
+                       "look at the store; one that never tells tags needs digest_tag: "
                        "false in volume '%.60s'",
                        s3_store_name(store));
     }

@@ -108,7 +108,7 @@ void sink_s3_put_properties(struct s3_call *call, const struct object_properties
     }
 }
 
-static bool names(const char *class) {
+static bool is_to_be_told(const char *class) {
     return class != NULL && class[0] != '\0' && strcmp(class, "STANDARD") != 0;
 }
 
@@ -116,11 +116,12 @@ static bool names(const char *class) {
 // was asked for.
 static bool has_class(const struct sink_s3 *p, const struct s3_call *looked) {
     const char *told = s3_answer_header(looked, "x-amz-storage-class");
-    return !names(p->storage_class) || (told != NULL && strcmp(told, p->storage_class) == 0);
+    return !is_to_be_told(p->storage_class) ||
+           (told != NULL && strcmp(told, p->storage_class) == 0);
 }
 
-enum err sink_s3_say_other_class(const struct sink_s3 *p, const char *operation, const void *key,
-                                 size_t key_len, struct failure *ret_failure) {
+enum err sink_s3_say_dropped_class(const struct sink_s3 *p, const char *operation, const void *key,
+                                   size_t key_len, struct failure *ret_failure) {
     char object[FAILURE_OBJECT_MAX];
     struct s3_call named = {.bucket = p->place.bucket, .key = key, .key_len = key_len};
     size_t n = s3_call_object(&named, object, sizeof object);
@@ -128,8 +129,9 @@ enum err sink_s3_say_other_class(const struct sink_s3 *p, const char *operation,
                       "the store passed over the storage class %.40s, which was asked for",
                       p->storage_class);
     if (ret_failure != NULL) {
-        failure_remedy(ret_failure,
-                       "ask for one that it has, or for none; what was sent is there without it");
+        failure_remedy(
+            ret_failure,
+            "ask for one that it has, or for none; objects that were sent are there without it");
     }
     return ERR_UNIMPLEMENTED;
 }
@@ -338,7 +340,7 @@ enum err sink_s3_new(const struct sink_s3_options *o, struct sink **ret_sink,
     p->store = s3_client_store(p->client);
     p->tagging = o->tagging;
     p->storage_class = o->storage_class;
-    p->has_class = !names(o->storage_class);
+    p->keeps_class = !is_to_be_told(o->storage_class);
     p->encryption = o->encryption;
     p->kms_key = o->kms_key;
     p->sink.ops = &ops;

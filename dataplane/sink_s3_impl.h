@@ -42,8 +42,8 @@ struct sink_s3 {
     uint64_t staged_bytes;         // in memory
     unsigned n_running;
     bool is_left_plain; // the store passed over the encryption of one that was sent
-    // Of the storage class that was asked for: one object was looked at, and has it or another.
-    bool has_class, has_other_class;
+    // The storage class that was asked for: the store was seen to keep it, or to pass over it.
+    bool keeps_class, drops_class;
     // a part
     uint8_t *part_key;
     struct s3_upload *part_upload;
@@ -90,9 +90,9 @@ struct sink_s3_found {
 MUST_CHECK enum err sink_s3_look(struct sink_s3 *p, const uint8_t *key, size_t key_len,
                                  struct sink_s3_found *ret_found, struct failure *ret_failure);
 
-// The object has another storage class than was asked for. ERR_UNIMPLEMENTED.
-enum err sink_s3_say_other_class(const struct sink_s3 *p, const char *operation, const void *key,
-                                 size_t key_len, struct failure *ret_failure);
+// The store passes over the storage class that was asked for. ERR_UNIMPLEMENTED.
+enum err sink_s3_say_dropped_class(const struct sink_s3 *p, const char *operation, const void *key,
+                                   size_t key_len, struct failure *ret_failure);
 
 // ---- sink_s3_whole.c ----
 enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char *temp,

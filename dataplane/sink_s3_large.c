@@ -334,8 +334,8 @@ enum err sink_s3_check_object(struct sink_s3 *p, const struct s3_upload *u, uint
         return dest_changed(u, "the object there is not the one that was uploaded", ret_failure);
     }
     if (!found.has_class) {
-        return sink_s3_say_other_class(p, "CompleteMultipartUpload", u->key, u->key_len,
-                                       ret_failure);
+        return sink_s3_say_dropped_class(p, "CompleteMultipartUpload", u->key, u->key_len,
+                                         ret_failure);
     }
     ret_made->is_proven = is_same || has_crc;
     memcpy(ret_made->etag, found.etag, sizeof ret_made->etag);

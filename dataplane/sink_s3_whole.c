@@ -90,8 +90,8 @@ enum err sink_s3_begin(struct sink *s, const struct object_entry *e, const char 
     if (err == OK && p->is_left_plain) {
         err = s3_say_not_encrypted("PutObject", p->encryption, e->path, e->path_len, ret_failure);
     }
-    if (err == OK && p->has_other_class) {
-        err = sink_s3_say_other_class(p, "PutObject", e->path, e->path_len, ret_failure);
+    if (err == OK && p->drops_class) {
+        err = sink_s3_say_dropped_class(p, "PutObject", put->key, put->key_len, ret_failure);
     }
     if (err == OK && size > S3_WHOLE_MAX_BYTES) {
         err = begin_upload(p, put, size, ret_failure);
@@ -156,14 +156,22 @@ static bool is_own(struct sink_s3 *p, const struct s3_put *put) {
 // The first object tells for all. Who may put but not look at objects has to trust the store.
 static enum err check_class(struct sink_s3 *p, struct s3_put *put) {
     struct sink_s3_found found;
-    if (p->has_class || sink_s3_look(p, put->key, put->key_len, &found, NULL) != OK) {
+    struct failure f = {0};
+    if (p->keeps_class) {
         return OK;
     }
-    p->has_class = found.has_class;
-    p->has_other_class = !found.has_class;
-    return found.has_class ? OK
-                           : sink_s3_say_other_class(p, put->call.operation, put->key, put->key_len,
-                                                     &put->failure);
+    enum err e = sink_s3_look(p, put->key, put->key_len, &found, &f);
+    if (e == OK && !found.has_class) {
+        p->drops_class = true;
+        return sink_s3_say_dropped_class(p, put->call.operation, put->key, put->key_len,
+                                         &put->failure);
+    }
+    p->keeps_class = e == OK || e == ERR_DENIED;
+    if (p->keeps_class || e == ERR_NOT_FOUND) { // or somebody removed it meanwhile
+        return OK;
+    }
+    put->failure = f;
+    return e;
 }
 
 // Ends the call of a put that is under way.

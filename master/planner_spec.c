@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_LARGE_BYTES ((uint64_t)64 << 20) // of an object that comes out of a store
-
 enum { BACKOFF_FIRST_MS = 500, BACKOFF_MAX_MS = 30000, FULL_ATTEMPTS = 2 };
 
 static const Sluice__V1__FlowSpec *flow_spec_of(const struct plan *pl) {
@@ -48,8 +46,8 @@ bool plan_may_share_blocks(const struct plan *pl) {
 uint64_t plan_large_bytes(const struct plan *pl) {
     uint64_t usual = pl->planner->core->options->large_bytes;
     if (!place_is_store(&pl->flow->sink)) {
-        bool is_low = place_is_store(&pl->flow->source) && usual > STORE_LARGE_BYTES;
-        return is_low ? STORE_LARGE_BYTES : usual;
+        bool is_read = place_is_store(&pl->flow->source);
+        return is_read && usual > S3_READ_WHOLE_MAX_BYTES ? S3_READ_WHOLE_MAX_BYTES : usual;
     }
     if (plan_copies_within_store(pl)) {
         return S3_COPY_MAX_BYTES;

@@ -21,7 +21,7 @@ static void run_for(struct machine *m, unsigned seconds) {
         const struct stream_sample s = {.now_us = m->now_us,
                                         .bytes = m->bytes,
                                         .is_full = m->is_full,
-                                        .n_more = m->least,
+                                        .n_least = m->least,
                                         .cpu_busy = m->cpu_busy};
         m->n_moves += stream_tuner_sample(&m->tuner, &s, &m->last);
     }

@@ -239,9 +239,13 @@ static void of_many_objects_one_is_looked_at(void **state) {
                                     "{\"method\":\"GET\",\"status\":403,\"times\":9}]");
     sink_free(s);
     s = new_sink(NULL);
+    before = scripted_store_count(&scripted, "HEAD /b/");
     s3_put(s, "class-4", "bytes", 5, 4);
+    s3_put(s, "class-5", "bytes", 5, 5);
     s3_finish(s);
     assert_ok(s3_results[4]);
+    assert_ok(s3_results[5]);
+    assert_int_equal(scripted_store_count(&scripted, "HEAD /b/"), before + 1);
     sink_free(s);
 }
 
